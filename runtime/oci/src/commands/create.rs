@@ -1,0 +1,221 @@
+//! `create`: everything but the program.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use berth_oci::cgroup::Host;
+use berth_oci::crash_point;
+use berth_oci::launch::{self, Created, Gate, ProcessIo};
+use berth_oci::plan::{CgroupMode, Plan, RootfsSource, Source};
+use berth_oci::spec;
+use berth_oci::state::{Lock, Record, Store};
+use oci_spec::runtime::Spec;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+
+use super::Failure;
+use crate::cli::{CgroupManager, Cli, CreateArgs};
+use crate::log::{self, Log};
+
+/// A container that was made, with its place in the store.
+pub(super) struct Made {
+    pub(super) created: Created,
+    pub(super) _lock: Lock,
+}
+
+pub(super) fn run(
+    cli: &Cli,
+    store: &Store,
+    args: &CreateArgs,
+    log: &Log,
+) -> Result<ExitCode, Failure> {
+    let made = make(cli, store, args, log, true)?;
+    made.created.leave()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the container and its record; after a failure nothing is left. With `detached`, a terminal
+/// goes to the console socket, which is then needed.
+pub(super) fn make(
+    cli: &Cli,
+    store: &Store,
+    args: &CreateArgs,
+    log: &Log,
+    detached: bool,
+) -> Result<Made, Failure> {
+    let bundle = std::path::absolute(&args.bundle).map_err(Failure::io("resolve --bundle"))?;
+    let config = bundle.join("config.json");
+    let spec = spec::load(&config)?;
+    let source = source(cli, &spec, &args.id, &bundle)?;
+    let mut plan = Plan::from_spec(&spec, &source)?;
+    plan.process.preserve_fds = args.preserve_fds;
+    let terminal = plan.process.terminal;
+    match (&args.console_socket, terminal, detached) {
+        (None, true, true) => {
+            return Err(Failure::Usage(
+                "a terminal needs --console-socket here".into(),
+            ));
+        }
+        (Some(_), false, _) => {
+            return Err(Failure::Usage(
+                "--console-socket without process.terminal".into(),
+            ));
+        }
+        _ => {}
+    }
+    let (directory, lock) = store.reserve(&args.id)?;
+    crash_point!("create: directory made");
+    let made = launch_and_record(store, &spec, &plan, &directory, args);
+    let created = made.inspect_err(|_| {
+        let _ = store.remove(&args.id); // what failed is more worth telling than this
+    })?;
+    for limit in created.not_enforced() {
+        log.warn(&format!(
+            "{} is not enforced: {}",
+            limit.field, limit.reason
+        ));
+    }
+    for what in created.degraded() {
+        log.warn(what);
+    }
+    Ok(Made {
+        created,
+        _lock: lock,
+    })
+}
+
+fn launch_and_record(
+    store: &Store,
+    spec: &Spec,
+    plan: &Plan,
+    directory: &Path,
+    args: &CreateArgs,
+) -> Result<Created, Failure> {
+    let cgroup = match plan.cgroup.mode {
+        CgroupMode::Disabled => None,
+        CgroupMode::Managed { .. } => Some(Host::probe()?.mount.join(&plan.cgroup.path)),
+    };
+    let mut record = Record {
+        oci_version: spec.version().clone(),
+        id: plan.id.clone(),
+        bundle: plan.bundle.clone(),
+        rootfs: rootfs_path(&plan.rootfs.source).to_owned(),
+        pid: 0,
+        start_time: 0,
+        created: log::now(),
+        cgroup,
+        annotations: spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<BTreeMap<_, _>>(),
+    };
+    store.save(&mut record)?; // before the first effect: a crash from here on leaves a record to delete
+    crash_point!("create: record saved");
+    let spec_text = serde_json::to_vec(spec)
+        .map_err(|e| Failure::Usage(format!("cannot keep the spec: {e}")))?;
+    store.put(&plan.id, "config.json", &spec_text)?;
+    crash_point!("create: spec kept");
+    let gate =
+        Gate::at(&directory.join("start.sock")).map_err(Failure::io("make the start socket"))?;
+    crash_point!("create: gate made");
+    let io = if plan.process.terminal {
+        ProcessIo::Terminal { size: None }
+    } else {
+        own_streams()?
+    };
+    let mut created = launch::create_at(plan, io, gate)?;
+    crash_point!("create: child ready");
+    record.pid = created.pid();
+    store.save(&mut record)?;
+    crash_point!("create: pid recorded");
+    if let Some(path) = &args.console_socket {
+        let master = created
+            .take_console()
+            .ok_or_else(|| Failure::Usage("the container opened no terminal".into()))?;
+        send_console(path, &master).map_err(Failure::io(format!(
+            "send the terminal to `{}`",
+            path.display()
+        )))?;
+    }
+    if let Some(path) = &args.pid_file {
+        write_pid_file(path, created.pid())?;
+    }
+    Ok(created)
+}
+
+fn source(cli: &Cli, spec: &Spec, id: &str, bundle: &Path) -> Result<Source, Failure> {
+    let path = spec
+        .root()
+        .as_ref()
+        .map_or(Path::new("rootfs"), |root| root.path());
+    let cgroup = match cli.cgroup_manager {
+        CgroupManager::Disabled => CgroupMode::Disabled,
+        CgroupManager::Cgroupfs => CgroupMode::Managed {
+            degraded_ok: !cli.strict_limits,
+        },
+    };
+    let rootfs = RootfsSource::Path(bundle.join(path));
+    Ok(Source {
+        id: id.to_owned(),
+        bundle: bundle.to_owned(),
+        rootfs,
+        cgroup,
+    })
+}
+
+fn rootfs_path(source: &RootfsSource) -> &PathBuf {
+    match source {
+        RootfsSource::Path(path) => path,
+        RootfsSource::Overlay { upper, .. } => upper,
+    }
+}
+
+/// The streams of this process, for the container to inherit.
+pub(super) fn own_streams() -> Result<ProcessIo, Failure> {
+    let copy = |fd: std::os::fd::BorrowedFd<'_>| {
+        fd.try_clone_to_owned()
+            .map_err(Failure::io("copy a standard stream"))
+    };
+    Ok(ProcessIo::Fds {
+        stdin: copy(io::stdin().as_fd())?,
+        stdout: copy(io::stdout().as_fd())?,
+        stderr: copy(io::stderr().as_fd())?,
+    })
+}
+
+/// Sends a terminal's master side the way engines receive it: one descriptor with some bytes.
+pub(super) fn send_console(path: &Path, master: &OwnedFd) -> io::Result<()> {
+    let socket = UnixStream::connect(path)?;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [master.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    let name = io::IoSlice::new(b"/dev/ptmx");
+    rustix::net::sendmsg(&socket, &[name], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Writes a pid file whole, by rename: a watcher never reads half a number.
+pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
+    let failed = || Failure::io(format!("write the pid file `{}`", path.display()));
+    let name = path
+        .file_name()
+        .ok_or_else(|| Failure::Usage("--pid-file names no file".into()))?;
+    let fresh = path.with_file_name(format!(".{}", name.to_string_lossy()));
+    let opened = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(&fresh);
+    let mut file = opened.map_err(failed())?;
+    write!(file, "{pid}").map_err(failed())?;
+    std::fs::rename(&fresh, path).map_err(failed())
+}

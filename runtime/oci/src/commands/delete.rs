@@ -1,0 +1,93 @@
+//! `delete`: removes what is left of a container.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use berth_oci::cgroup::Cgroup;
+use berth_oci::crash_point;
+use berth_oci::state::{Record, StateError, Status, Store};
+use berth_sys::process;
+
+use super::{Failure, late_hooks};
+use crate::log::Log;
+
+/// How long a killed init may take to end.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn run(store: &Store, id: &str, force: bool, log: &Log) -> Result<ExitCode, Failure> {
+    let lock = match store.lock(id) {
+        Err(StateError::NotFound(_)) if force => return Ok(ExitCode::SUCCESS),
+        lock => lock?,
+    };
+    delete(store, id, force, log)?;
+    drop(lock);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Deletes a container that the caller has locked. Running it again after a crash completes it.
+pub(super) fn delete(store: &Store, id: &str, force: bool, log: &Log) -> Result<(), Failure> {
+    let record = match store.load(id) {
+        // A create that died before its first record: there is only the directory.
+        Err(StateError::NotFound(_)) if force => return Ok(store.remove(id)?),
+        record => record?,
+    };
+    let status = store.status(&record)?;
+    if status != Status::Stopped {
+        if !force {
+            return Err(Failure::WrongStatus {
+                verb: "delete",
+                id: id.to_owned(),
+                status,
+            });
+        }
+        kill_init(&record)?;
+    }
+    crash_point!("delete: processes killed");
+    remove_cgroup(&record)?;
+    crash_point!("delete: cgroup removed");
+    late_hooks(store, &record, "stopped", log, |hooks| &hooks.poststop);
+    store.remove(id)?;
+    crash_point!("delete: state removed");
+    Ok(())
+}
+
+fn kill_init(record: &Record) -> Result<(), Failure> {
+    let failed = || Failure::io(format!("kill container `{}`", record.id));
+    let Some(init) = record.init().map_err(failed())? else {
+        return Ok(());
+    };
+    let _ = process::pidfd_send_signal(&init, libc::SIGKILL); // ESRCH: gone already
+    let deadline = Instant::now() + KILL_PATIENCE;
+    let mut fds = [rustix::event::PollFd::new(
+        &init,
+        rustix::event::PollFlags::IN,
+    )];
+    while Instant::now() < deadline {
+        let wait = rustix::event::Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        match rustix::event::poll(&mut fds, Some(&wait)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(errno) => return Err(failed()(errno.into())),
+        }
+    }
+    Err(failed()(std::io::ErrorKind::TimedOut.into()))
+}
+
+/// Kills what the init left behind (a container without its own PID namespace can), then removes.
+fn remove_cgroup(record: &Record) -> Result<(), Failure> {
+    let Some(path) = &record.cgroup else {
+        return Ok(());
+    };
+    let group = match Cgroup::open(path) {
+        Ok(group) => group,
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if group.populated()? {
+        group.kill()?;
+    }
+    Ok(group.remove()?)
+}

@@ -1,0 +1,97 @@
+//! `kill`: a signal to a container.
+
+use std::process::ExitCode;
+
+use berth_oci::state::{Status, Store};
+use berth_sys::process;
+
+use super::{Failure, cgroup};
+use crate::cli::KillArgs;
+
+pub(super) fn run(store: &Store, args: &KillArgs) -> Result<ExitCode, Failure> {
+    let signal = parse_signal(&args.signal)?;
+    let record = store.load(&args.id)?;
+    if args.all && record.cgroup.is_some() {
+        signal_all(&cgroup(&record)?, signal)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let init = record
+        .init()
+        .map_err(Failure::io("find the container's init"))?;
+    let Some(init) = init else {
+        return Err(Failure::WrongStatus {
+            verb: "kill",
+            id: args.id.clone(),
+            status: Status::Stopped,
+        });
+    };
+    process::pidfd_send_signal(init, signal)
+        .map_err(Failure::io(format!("signal container `{}`", args.id)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn signal_all(group: &berth_oci::cgroup::Cgroup, signal: i32) -> Result<(), Failure> {
+    if signal == libc::SIGKILL {
+        return Ok(group.kill()?);
+    }
+    for pid in group.processes()? {
+        // A process that ends between the two calls needs no signal.
+        if let Ok(pidfd) = process::pidfd_open(pid) {
+            drop(process::pidfd_send_signal(pidfd, signal));
+        }
+    }
+    Ok(())
+}
+
+/// A signal by number, or by name with or without `SIG`, in any case.
+fn parse_signal(text: &str) -> Result<i32, Failure> {
+    let unknown = || Failure::Usage(format!("`{text}` is not a signal"));
+    if let Ok(number) = text.parse::<i32>() {
+        return if (1..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err(unknown())
+        };
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Some(offset) = name.strip_prefix("RTMIN") {
+        let offset: i32 = if offset.is_empty() {
+            0
+        } else {
+            offset.parse().map_err(|_| unknown())?
+        };
+        return if (0..=30).contains(&offset) {
+            Ok(34 + offset)
+        } else {
+            Err(unknown())
+        };
+    }
+    if name == "RTMAX" {
+        return Ok(64);
+    }
+    let known: nix::sys::signal::Signal = format!("SIG{name}").parse().map_err(|_| unknown())?;
+    Ok(known as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_signal;
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for (text, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGTERM", 15),
+            ("sigusr1", 10),
+            ("RTMIN+3", 37),
+            ("64", 64),
+        ] {
+            assert_eq!(parse_signal(text).unwrap(), number, "{text}");
+        }
+        for text in ["0", "65", "-1", "SIGNOTHING", "", "9x", "RTMIN+31"] {
+            assert!(parse_signal(text).is_err(), "{text}");
+        }
+    }
+}

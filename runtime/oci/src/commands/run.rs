@@ -1,0 +1,43 @@
+//! `run`: create, start, wait, delete.
+
+use std::process::ExitCode;
+
+use berth_oci::state::Store;
+
+use super::{Failure, create, delete, foreground, start};
+use crate::cli::{Cli, RunArgs};
+use crate::log::Log;
+
+pub(super) fn run(
+    cli: &Cli,
+    store: &Store,
+    args: &RunArgs,
+    log: &Log,
+) -> Result<ExitCode, Failure> {
+    let mut made = create::make(cli, store, &args.create, log, args.detach)?;
+    let id = &args.create.id;
+    let session = match foreground::Session::open(made.created.take_console()) {
+        Ok(session) => session,
+        Err(error) => {
+            drop(made);
+            let _ = delete::delete(store, id, true, log);
+            return Err(error);
+        }
+    };
+    // Leaving comes first: the child opens its gate only when its creator is done with it.
+    let running = made.created.leave()?;
+    if let Err(error) = start::start(store, id, log) {
+        let _ = delete::delete(store, id, true, log); // why it did not start matters more
+        return Err(error);
+    }
+    drop(made._lock);
+    if args.detach {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let code = session.wait(&running)?;
+    if !args.keep {
+        let _lock = store.lock(id)?;
+        delete::delete(store, id, true, log)?;
+    }
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+}

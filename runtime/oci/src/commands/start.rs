@@ -1,0 +1,34 @@
+//! `start`: lets a created container execute its program.
+
+use std::process::ExitCode;
+
+use berth_oci::crash_point;
+use berth_oci::launch;
+use berth_oci::state::{Status, Store};
+
+use super::{Failure, late_hooks};
+use crate::log::Log;
+
+pub(super) fn run(store: &Store, id: &str, log: &Log) -> Result<ExitCode, Failure> {
+    let _lock = store.lock(id)?;
+    start(store, id, log)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a container that the caller has locked.
+pub(super) fn start(store: &Store, id: &str, log: &Log) -> Result<(), Failure> {
+    let record = store.load(id)?;
+    let status = store.status(&record)?;
+    if status != Status::Created {
+        return Err(Failure::WrongStatus {
+            verb: "start",
+            id: id.to_owned(),
+            status,
+        });
+    }
+    launch::open_gate(&store.gate(id)?)?;
+    crash_point!("start: program executed");
+    store.started(id)?;
+    late_hooks(store, &record, "running", log, |hooks| &hooks.poststart);
+    Ok(())
+}

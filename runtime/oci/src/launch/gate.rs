@@ -1,0 +1,88 @@
+//! Where the order to start comes from.
+
+use std::io;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use berth_sys::seqpacket::{Listener, Socket};
+
+use super::protocol::{Channel, ChildToParent, ParentToChild};
+use super::{LaunchError, Stage};
+
+/// Where the child waits for the order to start.
+#[derive(Debug)]
+pub enum Gate {
+    /// On the channel to its parent, which stays.
+    Parent,
+    /// On a path socket: the parent leaves after `create`, another process sends `start`.
+    /// Takes the place of runc's exec fifo, and can carry back why execve failed.
+    Socket(Listener),
+}
+
+impl Gate {
+    /// A gate at `path` in a directory that only root can enter.
+    pub fn at(path: &Path) -> io::Result<Gate> {
+        Listener::bind(path).map(Gate::Socket)
+    }
+
+    /// The descriptor it waits on, if it is one of its own.
+    pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Gate::Parent => None,
+            Gate::Socket(listener) => Some(listener.as_fd()),
+        }
+    }
+
+    /// Waits for the order; returns the channel over which a failure of execve is reported.
+    pub(crate) fn wait(self, parent: Channel) -> io::Result<Channel> {
+        let channel = match self {
+            Gate::Parent => parent,
+            Gate::Socket(listener) => {
+                match parent.recv::<ParentToChild>()? {
+                    Some((ParentToChild::Leave, _)) => drop(parent),
+                    _ => return Err(io::ErrorKind::BrokenPipe.into()),
+                }
+                Channel::over(accept_own_user(&listener)?)
+            }
+        };
+        match channel.recv::<ParentToChild>()? {
+            Some((ParentToChild::Start, _)) => Ok(channel),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+fn accept_own_user(listener: &Listener) -> io::Result<Socket> {
+    loop {
+        let socket = listener.accept()?;
+        if socket.peer_cred()?.uid == 0 {
+            return Ok(socket);
+        }
+    }
+}
+
+/// Gives the order to start at the gate at `path`, and returns when the program was executed.
+pub fn open_gate(path: &Path) -> Result<(), LaunchError> {
+    let step = "open the start socket";
+    let socket =
+        Socket::connect(path).map_err(|e| LaunchError::from_io(Stage::AwaitStart, step, &e))?;
+    order_start(&Channel::over(socket))
+}
+
+/// Sends the order and waits for the end of the stream, which is the execve.
+pub(crate) fn order_start(channel: &Channel) -> Result<(), LaunchError> {
+    let failed = |e: io::Error| LaunchError::from_io(Stage::AwaitStart, "order the start", &e);
+    channel.send(&ParentToChild::Start, &[]).map_err(failed)?;
+    match channel.recv::<ChildToParent>() {
+        Ok(None) => Ok(()),
+        Ok(Some((ChildToParent::Failed(error), _))) => Err(error),
+        Ok(Some((message, _))) => Err(LaunchError::refused(
+            Stage::Exec,
+            "execute the program",
+            format!("unexpected {message:?}"),
+        )),
+        // The child ended with our order unread.
+        Err(error) => Err(failed(error)),
+    }
+}

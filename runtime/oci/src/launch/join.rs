@@ -1,0 +1,159 @@
+//! Stage 1 of the child: into its namespaces.
+//!
+//! On entry: a copy of the parent, born into the cgroup and into the namespaces that clone3 makes
+//! or the parent chose for its children (PID). On exit: in every namespace of the plan, with names
+//! and kernel parameters set, and the streams in place. The cgroup namespace is made here, not by
+//! clone3: its root is the cgroup of the process that makes it (cgroup_namespaces(7)).
+
+use std::path::Path;
+
+use berth_sys::ns::{Namespace, NamespaceKind};
+use berth_sys::{creds, ns, process};
+use rustix::io::Errno;
+
+use super::error::At;
+use super::protocol::{Channel, ChildToParent, ParentToChild};
+use super::rootfs::InNamespaces;
+use super::{Gate, LaunchError, ProcessIo, Stage, stdio};
+use crate::hooks;
+use crate::plan::{Hook, Plan};
+use crate::procfs::ProcFs;
+
+/// What all stages of a container's child need.
+#[derive(Debug)]
+pub(super) struct Session<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) channel: Channel,
+    pub(super) gate: Gate,
+    pub(super) io: ProcessIo,
+}
+
+/// The child before it has joined anything.
+#[derive(Debug)]
+pub(super) struct Joining<'a> {
+    pub(super) session: Session<'a>,
+    pub(super) join: Vec<Namespace>,
+}
+
+impl<'a> Joining<'a> {
+    pub(super) fn enter(self) -> Result<InNamespaces<'a>, LaunchError> {
+        let Joining { session, join } = self;
+        let plan = session.plan;
+        detach_from_parent(&session.channel)?;
+        stdio::install(&session.io).at(Stage::Join, || "install the standard streams".into())?;
+        for namespace in &join {
+            let kind = namespace.kind().proc_name();
+            namespace
+                .join()
+                .at(Stage::Join, || format!("join the {kind} namespace"))?;
+        }
+        drop(join);
+        if plan.namespaces.create.contains(&NamespaceKind::Cgroup) {
+            ns::unshare(NamespaceKind::Cgroup.flag())
+                .at(Stage::Join, || "make the cgroup namespace".into())?;
+        }
+        let proc = ProcFs::private().at(Stage::Join, || "open a private procfs".into())?;
+        if let Some(adjust) = plan.process.oom_score_adj {
+            set_oom_score(&proc, adjust, &session.channel)?;
+        }
+        set_names(plan)?;
+        for (file, value) in &plan.sysctls {
+            proc.write(&Path::new("sys").join(file), value)
+                .at(Stage::Join, || {
+                    format!("set kernel parameter `{}` to `{value}`", file.display())
+                })?;
+        }
+        if !plan.hooks.create_runtime.is_empty() {
+            await_hooks(&session.channel)?;
+        }
+        Ok(InNamespaces { session, proc })
+    }
+}
+
+/// Lets the parent run its hooks, which may set up what the namespaces hold.
+fn await_hooks(channel: &Channel) -> Result<(), LaunchError> {
+    let step = || "wait for the parent's hooks".to_owned();
+    channel
+        .send(&ChildToParent::Joined, &[])
+        .at(Stage::Hook, step)?;
+    match channel.recv::<ParentToChild>().at(Stage::Hook, step)? {
+        Some((ParentToChild::HooksRun, _)) => Ok(()),
+        _ => Err(LaunchError::refused(
+            Stage::Hook,
+            step(),
+            "the parent is gone",
+        )),
+    }
+}
+
+/// Runs hooks of this process's side.
+pub(super) fn run_hooks(hooks: &[Hook], plan: &Plan, status: &str) -> Result<(), LaunchError> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let state = hooks::state(plan, status, std::process::id());
+    hooks::run(hooks, &state)
+        .map_err(|error| LaunchError::from_chain(Stage::Hook, "run a hook", &error))
+}
+
+/// Leaves what ties the process to its maker: session, umask, keyring, traceability.
+pub(super) fn detach_from_parent(channel: &Channel) -> Result<(), LaunchError> {
+    creds::set_dumpable(false).at(Stage::Join, || "become untraceable".into())?;
+    match rustix::process::setsid() {
+        Ok(_) | Err(Errno::PERM) => {} // PERM: it leads a session already
+        Err(errno) => return Err(errno).at(Stage::Join, || "start a session".into()),
+    }
+    rustix::process::umask(rustix::fs::Mode::empty());
+    match process::new_session_keyring() {
+        Ok(()) => Ok(()),
+        // Kernels without keyrings have nothing to leak; a full quota is reported.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        Err(error) => degraded(channel, format!("no session keyring of its own: {error}")),
+    }
+}
+
+pub(super) fn degraded(channel: &Channel, message: String) -> Result<(), LaunchError> {
+    channel
+        .send(&ChildToParent::Degraded(message), &[])
+        .at(Stage::Join, || "report to the parent".into())
+}
+
+/// Sets the OOM score. Lowering it needs CAP_SYS_RESOURCE: where that lacks, a present value which
+/// is as asked is fine, and any other stays with a report.
+pub(super) fn set_oom_score(
+    proc: &ProcFs,
+    adjust: i32,
+    channel: &Channel,
+) -> Result<(), LaunchError> {
+    let file = Path::new("self/oom_score_adj");
+    let step = || format!("set oom_score_adj to {adjust}");
+    match proc.write(file, &adjust.to_string()) {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
+            let present = proc.read(file).at(Stage::Join, step)?;
+            if present.trim().parse() == Ok(adjust) {
+                return Ok(());
+            }
+            degraded(
+                channel,
+                format!(
+                    "oom_score_adj stays {} instead of {adjust}: {error}",
+                    present.trim()
+                ),
+            )
+        }
+        Err(error) => Err(error).at(Stage::Join, step),
+    }
+}
+
+fn set_names(plan: &Plan) -> Result<(), LaunchError> {
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes())
+            .at(Stage::Join, || format!("set the host name `{name}`"))?;
+    }
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes())
+            .at(Stage::Join, || format!("set the domain name `{name}`"))?;
+    }
+    Ok(())
+}

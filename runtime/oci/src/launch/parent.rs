@@ -1,0 +1,250 @@
+//! The parent's half of a launch: cgroup, clone, and listening until the child is ready.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use berth_sys::ns::{Namespace, NamespaceKind};
+use berth_sys::process::{self, Child, CloneArgs};
+use berth_sys::{creds, ns};
+
+use super::error::At;
+use super::join::{Joining, Session};
+use super::protocol::{Channel, ChildToParent, ParentToChild};
+use super::{Created, Gate, LaunchError, ProcessIo, Stage, stdio};
+use crate::cgroup::{Cgroup, Host, NotEnforced};
+use crate::crash_point;
+use crate::hooks;
+use crate::plan::{CgroupMode, CgroupPlan, Plan};
+
+/// Exit code of a child which failed before its program ran.
+const FAILED: i32 = 1;
+
+/// What a child has said up to [`ChildToParent::Ready`].
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) console: Option<OwnedFd>,
+    pub(super) degraded: Vec<String>,
+}
+
+pub(super) fn create(plan: &Plan, io: ProcessIo, gate: Gate) -> Result<Created, LaunchError> {
+    let (cgroup, not_enforced) = match prepare_cgroup(&plan.cgroup)? {
+        Some((cgroup, not_enforced)) => (Some(cgroup), not_enforced),
+        None => (None, Vec::new()),
+    };
+    let made = clone_child(plan, io, gate, cgroup.as_ref()).and_then(|(child, channel)| {
+        crash_point!("create: child cloned");
+        match listen(&channel, &child, plan) {
+            Ok(report) => Ok(Created::new(child, channel, report, not_enforced)),
+            Err(error) => Err(reap(child, error)),
+        }
+    });
+    if made.is_err()
+        && let Some(cgroup) = cgroup
+    {
+        // The launch's own error is what the caller needs; an empty group left behind harms nothing.
+        let _ = cgroup.remove();
+    }
+    made
+}
+
+fn prepare_cgroup(plan: &CgroupPlan) -> Result<Option<(Cgroup, Vec<NotEnforced>)>, LaunchError> {
+    let CgroupMode::Managed { degraded_ok } = plan.mode else {
+        return Ok(None);
+    };
+    let failed = |step: &str, error: crate::cgroup::CgroupError| {
+        LaunchError::from_chain(Stage::Cgroup, step, &error)
+    };
+    let host = Host::probe().map_err(|e| failed("find the cgroup2 hierarchy", e))?;
+    let cgroup = Cgroup::create_for(&host, &plan.path, &plan.resources)
+        .map_err(|e| failed("make the group", e))?;
+    crash_point!("create: cgroup made");
+    let not_enforced = match cgroup.apply(&plan.resources) {
+        Ok(not_enforced) => not_enforced,
+        Err(error) => {
+            let _ = cgroup.remove();
+            return Err(failed("set the limits", error));
+        }
+    };
+    if !degraded_ok && let Some(first) = not_enforced.first() {
+        let error = LaunchError::refused(
+            Stage::Cgroup,
+            format!("set {}", first.field),
+            first.reason.clone(),
+        );
+        let _ = cgroup.remove();
+        return Err(error);
+    }
+    crash_point!("create: limits set");
+    Ok(Some((cgroup, not_enforced)))
+}
+
+fn clone_child(
+    plan: &Plan,
+    io: ProcessIo,
+    gate: Gate,
+    cgroup: Option<&Cgroup>,
+) -> Result<(Child, Channel), LaunchError> {
+    let mut join = Vec::new();
+    let mut pid_namespace = None;
+    for (kind, path) in &plan.namespaces.join {
+        let step = || {
+            format!(
+                "open the {} namespace `{}`",
+                kind.proc_name(),
+                path.display()
+            )
+        };
+        let namespace = Namespace::open(*kind, path).at(Stage::Clone, step)?;
+        if *kind == NamespaceKind::Pid {
+            pid_namespace = Some(namespace);
+        } else {
+            join.push(namespace);
+        }
+    }
+    let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
+    // The cgroup namespace is made by the child, see join.rs.
+    let made = plan
+        .namespaces
+        .create
+        .iter()
+        .filter(|kind| **kind != NamespaceKind::Cgroup);
+    let args = CloneArgs {
+        namespaces: made.fold(0, |flags, kind| flags | kind.flag()),
+        cgroup: cgroup.map(AsFd::as_fd),
+    };
+    let mut inside = Some((
+        Session {
+            plan,
+            channel: theirs,
+            gate,
+            io,
+        },
+        join,
+    ));
+    let child = clone_into(
+        pid_namespace.as_ref().map(AsFd::as_fd),
+        &args,
+        || match inside.take() {
+            Some((session, join)) => run(session, join),
+            None => FAILED,
+        },
+    )?;
+    drop(inside); // the child's end of the channel, its streams and its gate
+    Ok((child, ours))
+}
+
+/// Clones with `pid_namespace` (if any; a namespace file, or a pidfd of a process in it) as the one
+/// in which the child is born.
+pub(super) fn clone_into(
+    pid_namespace: Option<BorrowedFd<'_>>,
+    args: &CloneArgs<'_>,
+    child: impl FnOnce() -> i32,
+) -> Result<Child, LaunchError> {
+    let Some(namespace) = pid_namespace else {
+        return process::clone_with(args, child).at(Stage::Clone, || "clone the child".into());
+    };
+    let own = Namespace::own(NamespaceKind::Pid)
+        .at(Stage::Clone, || "open the own PID namespace".into())?;
+    // From its first instruction on the child is seen by the processes of that namespace: it must
+    // not be traceable even then (CVE-2016-9962), and it inherits that from here.
+    creds::set_dumpable(false).at(Stage::Clone, || "become untraceable".into())?;
+    let joined = ns::join_process(namespace, NamespaceKind::Pid.flag())
+        .at(Stage::Clone, || "choose the PID namespace".into());
+    let cloned = joined.and_then(|()| {
+        process::clone_with(args, child).at(Stage::Clone, || "clone the child".into())
+    });
+    let back = own
+        .join()
+        .at(Stage::Clone, || "return to the own PID namespace".into());
+    creds::set_dumpable(true).at(Stage::Clone, || "become traceable again".into())?;
+    let cloned = cloned?;
+    back.map(|()| cloned)
+}
+
+/// The child, from its first to its last instruction before the program.
+fn run(session: Session<'_>, join: Vec<Namespace>) -> i32 {
+    let mut keep: Vec<BorrowedFd<'_>> = vec![session.channel.as_fd()];
+    keep.extend(session.gate.as_fd());
+    keep.extend(stdio::borrowed(&session.io));
+    keep.extend(join.iter().map(AsFd::as_fd));
+    let closed = process::close_inherited_from(3 + session.plan.process.preserve_fds, &keep);
+    // A second handle for the report, since the stages consume the session.
+    let report = session.channel.try_clone();
+    let outcome = closed
+        .at(Stage::Join, || "close the parent's descriptors".into())
+        .and_then(|()| {
+            Joining { session, join }
+                .enter()?
+                .build_rootfs()?
+                .confine()?
+                .await_start()
+        });
+    let (error, channel) = match outcome {
+        Ok(started) => {
+            drop(report); // the end of the stream must mean execve
+            started.exec()
+        }
+        Err(error) => match report {
+            Ok(channel) => (error, channel),
+            Err(_) => return FAILED,
+        },
+    };
+    // Without a listener there is nobody left to tell.
+    let _ = channel.send(&ChildToParent::Failed(error), &[]);
+    FAILED
+}
+
+/// Hears the child out up to Ready.
+fn listen(channel: &Channel, child: &Child, plan: &Plan) -> Result<Report, LaunchError> {
+    let mut report = Report::default();
+    loop {
+        let message = channel
+            .recv::<ChildToParent>()
+            .at(Stage::Clone, || "hear from the child".into())?;
+        match message {
+            Some((ChildToParent::Degraded(what), _)) => report.degraded.push(what),
+            Some((ChildToParent::Console, mut fds)) => report.console = fds.pop(),
+            Some((ChildToParent::Joined, _)) => {
+                let state = hooks::state(plan, "creating", child.pid() as u32);
+                hooks::run(&plan.hooks.create_runtime, &state)
+                    .map_err(|error| LaunchError::from_chain(Stage::Hook, "run a hook", &error))?;
+                let ran = channel.send(&ParentToChild::HooksRun, &[]);
+                ran.at(Stage::Hook, || "let the child go on".into())?;
+            }
+            Some((ChildToParent::Ready, _)) => return Ok(report),
+            Some((ChildToParent::Failed(error), _)) => return Err(error),
+            None => {
+                let end = process::wait(child.pidfd())
+                    .at(Stage::Clone, || "wait for the child".into())?;
+                return Err(LaunchError::refused(
+                    Stage::Clone,
+                    "hear from the child",
+                    format!("it ended early: {end:?}"),
+                ));
+            }
+        }
+    }
+}
+
+/// Hears the child out up to the execve of its program.
+pub(super) fn listen_for_exec(channel: &Channel) -> Result<Report, LaunchError> {
+    let mut report = Report::default();
+    loop {
+        match channel
+            .recv::<ChildToParent>()
+            .at(Stage::Exec, || "hear from the child".into())?
+        {
+            Some((ChildToParent::Degraded(what), _)) => report.degraded.push(what),
+            Some((ChildToParent::Console, mut fds)) => report.console = fds.pop(),
+            Some((ChildToParent::Joined | ChildToParent::Ready, _)) => {}
+            Some((ChildToParent::Failed(error), _)) => return Err(error),
+            None => return Ok(report),
+        }
+    }
+}
+
+/// Ends and collects a child whose launch failed.
+pub(super) fn reap(child: Child, error: LaunchError) -> LaunchError {
+    let _ = process::pidfd_send_signal(child.pidfd(), libc::SIGKILL);
+    let _ = process::wait(child.pidfd()); // ECHILD when `listen` has collected it
+    error
+}

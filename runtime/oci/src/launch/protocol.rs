@@ -1,0 +1,90 @@
+//! What child and parent say to each other over one SEQPACKET socket, in this order:
+//!
+//! ```text
+//! parent                         child
+//!   │ ◀──────────── Degraded ──────│   any number, at any point before Ready
+//!   │ ◀──────────── Joined ────────│   only with hooks of the parent
+//!   │ ──────────── HooksRun ──────▶│
+//!   │ ◀──────────── Console ───────│   with the terminal's master side, if there is a terminal
+//!   │ ◀──────────── Ready ─────────│   everything is done but the execve
+//!   │ ───────────── Leave ────────▶│   only before a start socket: the parent has written down who the child is
+//!   │ ───────────── Start ────────▶│
+//!   │ ◀──── end of stream ─────────│   execve closed the socket: the program runs
+//!   │ ◀──────────── Failed ────────│   instead of any of its messages; then the child exits
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use berth_sys::seqpacket::Socket;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::LaunchError;
+
+/// From the child.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ChildToParent {
+    /// Something was not done as asked, and did not need to be; says what and why.
+    Degraded(String),
+    /// The master side of the terminal comes along.
+    Console,
+    /// The namespaces exist; hooks of the parent may run.
+    Joined,
+    /// Only execve is left.
+    Ready,
+    /// It is over.
+    Failed(LaunchError),
+}
+
+/// From the parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ParentToChild {
+    /// The parent leaves; go on to the start socket. Without it a child whose parent died would wait
+    /// there for ever, known to nobody.
+    Leave,
+    /// The hooks ran; go on.
+    HooksRun,
+    /// Execute the program.
+    Start,
+}
+
+/// One end of the conversation.
+#[derive(Debug)]
+pub(crate) struct Channel(Socket);
+
+impl Channel {
+    /// Both ends, close-on-exec.
+    pub(crate) fn pair() -> io::Result<(Channel, Channel)> {
+        let (a, b) = Socket::pair()?;
+        Ok((Channel(a), Channel(b)))
+    }
+
+    /// Goes on over a socket made elsewhere.
+    pub(crate) fn over(socket: Socket) -> Channel {
+        Channel(socket)
+    }
+
+    /// A second handle to the same end.
+    pub(crate) fn try_clone(&self) -> io::Result<Channel> {
+        Ok(Channel(Socket::from(self.0.as_fd().try_clone_to_owned()?)))
+    }
+
+    /// Sends one message.
+    pub(crate) fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.0.send(&serde_json::to_vec(message)?, fds)
+    }
+
+    /// Receives one message; `None` when the other end is gone.
+    pub(crate) fn recv<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        match self.0.recv()? {
+            Some((bytes, fds)) => Ok(Some((serde_json::from_slice(&bytes)?, fds))),
+            None => Ok(None),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

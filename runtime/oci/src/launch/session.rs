@@ -1,0 +1,130 @@
+//! A further process in a running container: the stages of [`super::create`] without a root to build.
+//!
+//! The child is born in the container's cgroup and PID namespace, untraceable, and closes what it
+//! got from its parent before it enters the namespaces that the container's processes see.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use berth_sys::ns::{self, NamespaceKind};
+use berth_sys::process::{self, CloneArgs};
+use berth_sys::root::RootDir;
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::error::At;
+use super::exec::{Started, find_program};
+use super::protocol::{Channel, ChildToParent};
+use super::{LaunchError, ProcessIo, Running, Stage, confine, join, parent, rootfs, stdio};
+use crate::cgroup::Cgroup;
+use crate::plan::ExecPlan;
+use crate::procfs::ProcFs;
+use crate::rootfs::{enter_working_directory, open_terminal};
+
+/// Exit code of a child which failed before its program ran.
+const FAILED: i32 = 255;
+
+/// Namespaces that a process can move into; the PID namespace is the one it is born into.
+const JOINED: [NamespaceKind; 5] = [
+    NamespaceKind::Cgroup,
+    NamespaceKind::Ipc,
+    NamespaceKind::Uts,
+    NamespaceKind::Net,
+    NamespaceKind::Mount,
+];
+
+pub(super) fn exec(
+    plan: &ExecPlan,
+    io: ProcessIo,
+) -> Result<(Running, Option<OwnedFd>), LaunchError> {
+    let target = process::pidfd_open(plan.target_pid).at(Stage::Clone, || {
+        format!("open the container's process {}", plan.target_pid)
+    })?;
+    let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
+    let mut inside = Some((theirs, io));
+    let mut born = |cgroup: Option<&Cgroup>| {
+        let args = CloneArgs {
+            namespaces: 0,
+            cgroup: cgroup.map(AsFd::as_fd),
+        };
+        parent::clone_into(Some(target.as_fd()), &args, || match inside.take() {
+            Some((channel, io)) => run(plan, target.as_fd(), channel, &io),
+            None => FAILED,
+        })
+    };
+    let failed = |error| LaunchError::from_chain(Stage::Cgroup, "open the group", &error);
+    let cgroup = plan
+        .cgroup
+        .as_deref()
+        .map(Cgroup::open)
+        .transpose()
+        .map_err(failed)?;
+    let child = match born(cgroup.as_ref()) {
+        // The workload gave its group inner controllers, so no process may sit in it: join its init.
+        Err(error) if error.errno == Some(libc::EBUSY) && cgroup.is_some() => {
+            let own = Cgroup::of_process(plan.target_pid).map_err(failed)?;
+            born(Some(&own))?
+        }
+        child => child?,
+    };
+    drop(inside);
+    match parent::listen_for_exec(&ours) {
+        Ok(report) => Ok((Running::from(child), report.console)),
+        Err(error) => Err(parent::reap(child, error)),
+    }
+}
+
+fn run(plan: &ExecPlan, target: BorrowedFd<'_>, channel: Channel, io: &ProcessIo) -> i32 {
+    let (error, channel) = match prepare(plan, target, &channel, io) {
+        Ok((program, last)) => Started {
+            container: None,
+            process: &plan.process,
+            program,
+            last,
+            channel,
+        }
+        .exec(),
+        Err(error) => (error, channel),
+    };
+    // Without a listener there is nobody left to tell.
+    let _ = channel.send(&ChildToParent::Failed(error), &[]);
+    FAILED
+}
+
+type Prepared = (std::ffi::CString, Option<berth_sys::creds::CapabilityMasks>);
+
+fn prepare(
+    plan: &ExecPlan,
+    target: BorrowedFd<'_>,
+    channel: &Channel,
+    io: &ProcessIo,
+) -> Result<Prepared, LaunchError> {
+    let mut keep = vec![channel.as_fd(), target];
+    keep.extend(stdio::borrowed(io));
+    process::close_inherited_from(3 + plan.process.preserve_fds, &keep)
+        .at(Stage::Join, || "close the parent's descriptors".into())?;
+    join::detach_from_parent(channel)?;
+    stdio::install(io).at(Stage::Join, || "install the standard streams".into())?;
+    let proc = ProcFs::private().at(Stage::Join, || "open a private procfs".into())?;
+    if let Some(adjust) = plan.process.oom_score_adj {
+        join::set_oom_score(&proc, adjust, channel)?;
+    }
+    let flags = JOINED.iter().fold(0, |flags, kind| flags | kind.flag());
+    ns::join_process(target, flags).at(Stage::Join, || "join the container's namespaces".into())?;
+    let root = open_root().at(Stage::Join, || "open the container's root".into())?;
+    if let ProcessIo::Terminal { size } = io {
+        let root = RootDir::from(
+            root.try_clone()
+                .at(Stage::Join, || "open the container's root".into())?,
+        );
+        let terminal = open_terminal(&root)?;
+        rootfs::hand_over_terminal(channel, &terminal, size.or(plan.process.console_size))?;
+    }
+    enter_working_directory(&root, &plan.process.cwd)?;
+    let last = confine::confine(&plan.process, &proc, channel)?;
+    Ok((find_program(&plan.process)?, last))
+}
+
+fn open_root() -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, Path::new("/"), flags, Mode::empty())
+}

@@ -1,0 +1,337 @@
+//! [`Plan`]: everything the child will do, fully resolved by the parent.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use berth_sys::creds::CapabilityMasks;
+use berth_sys::mount::{AttributeChange, Propagation};
+use berth_sys::ns::NamespaceKind;
+use berth_sys::seccomp::Instruction;
+use oci_spec::runtime::{LinuxResources, Process, Spec};
+
+use crate::spec::SpecErrors;
+
+/// What a spec does not say itself: who the container is and where its files are.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The container's id, unique under one state root.
+    pub id: String,
+    /// The bundle directory; relative mount sources start here.
+    pub bundle: PathBuf,
+    /// Where the root file system comes from.
+    pub rootfs: RootfsSource,
+    /// Whether and how the container is put into a cgroup.
+    pub cgroup: CgroupMode,
+}
+
+/// Where a root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum RootfsSource {
+    /// A directory of the host, used in place.
+    Path(PathBuf),
+    /// Layers joined by overlay inside the container's own mount namespace.
+    Overlay {
+        /// Layer directories, topmost first.
+        lower: Vec<PathBuf>,
+        /// The writable layer.
+        upper: PathBuf,
+        /// Overlay's scratch directory, on the file system of `upper`.
+        work: PathBuf,
+        /// Mount without the writable layer's effect: nothing can be written.
+        readonly: bool,
+    },
+}
+
+/// Whether and how the container is put into a cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum CgroupMode {
+    /// The container stays in the caller's cgroup.
+    Disabled,
+    /// A cgroup is made at `linux.cgroupsPath` below the cgroup2 mount.
+    Managed {
+        /// Whether limits that the host cannot enforce are reported (true) or refused (false).
+        degraded_ok: bool,
+    },
+}
+
+/// Everything that `launch::create` will do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The container's id.
+    pub id: String,
+    /// The bundle directory.
+    pub bundle: PathBuf,
+    /// Namespaces to make and to join.
+    pub namespaces: Namespaces,
+    /// Host name to set in the container's own UTS namespace.
+    pub hostname: Option<String>,
+    /// NIS domain name to set in the container's own UTS namespace.
+    pub domainname: Option<String>,
+    /// The root file system.
+    pub rootfs: RootfsPlan,
+    /// Namespaced kernel parameters: path below `/proc/sys`, value.
+    pub sysctls: BTreeMap<PathBuf, String>,
+    /// The first process.
+    pub process: ProcessPlan,
+    /// The cgroup.
+    pub cgroup: CgroupPlan,
+    /// Programs to run at points of the life cycle.
+    pub hooks: Hooks,
+    /// Version of the specification which the spec claims.
+    pub oci_version: String,
+    /// The spec's annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Programs to run at points of the life cycle (config.md, "POSIX-platform Hooks").
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// `prestart` and `createRuntime`: by the parent, once the namespaces exist.
+    pub create_runtime: Vec<Hook>,
+    /// `createContainer`: in the container's namespaces, before the root changes.
+    pub create_container: Vec<Hook>,
+    /// `startContainer`: inside the container, before its program.
+    pub start_container: Vec<Hook>,
+    /// `poststart`: by whoever starts it, once the program runs.
+    pub poststart: Vec<Hook>,
+    /// `poststop`: by whoever deletes it, at the end.
+    pub poststop: Vec<Hook>,
+}
+
+/// One hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// The program.
+    pub path: PathBuf,
+    /// Its name and arguments.
+    pub args: Vec<String>,
+    /// Its whole environment.
+    pub env: Vec<(String, String)>,
+    /// How long it may take.
+    pub timeout: Option<Duration>,
+}
+
+/// Namespaces of a container.
+#[derive(Debug, Clone, Default)]
+pub struct Namespaces {
+    /// Kinds to create.
+    pub create: Vec<NamespaceKind>,
+    /// Kinds to join, each with the path of its file.
+    pub join: Vec<(NamespaceKind, PathBuf)>,
+}
+
+/// The root file system of a container.
+#[derive(Debug, Clone)]
+pub struct RootfsPlan {
+    /// Where it comes from.
+    pub source: RootfsSource,
+    /// Whether the root mount is made read-only at the end.
+    pub readonly: bool,
+    /// Propagation of the container's root mount.
+    pub propagation: Propagation,
+    /// Mounts in the spec's order.
+    pub mounts: Vec<MountPlan>,
+    /// Device nodes: the default ones and the spec's.
+    pub devices: Vec<DevicePlan>,
+    /// Paths hidden behind an empty read-only directory or the null device.
+    pub masked: Vec<PathBuf>,
+    /// Paths made read-only.
+    pub readonly_paths: Vec<PathBuf>,
+}
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPlan {
+    /// Absolute path inside the root file system.
+    pub target: PathBuf,
+    /// What is mounted.
+    pub source: MountSource,
+    /// Attributes of the mount.
+    pub attributes: AttributeChange,
+    /// Attributes of the mount and of all below it (the `r…` options).
+    pub recursive_attributes: AttributeChange,
+    /// Propagation types, applied in order, each with whether it is recursive.
+    pub propagation: Vec<(Propagation, bool)>,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    /// A file or directory of the host.
+    Bind {
+        /// Absolute path on the host.
+        path: PathBuf,
+        /// With the mounts below it.
+        recursive: bool,
+    },
+    /// A new file system.
+    FileSystem {
+        /// Its type, such as `tmpfs`.
+        kind: String,
+        /// The source string shown in mountinfo.
+        source: String,
+        /// Parameters `key=value`, in order.
+        values: Vec<(String, String)>,
+        /// Parameters without value.
+        flags: Vec<String>,
+    },
+    /// The cgroup2 hierarchy as the container may see it.
+    Cgroup,
+}
+
+/// One device node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevicePlan {
+    /// Absolute path inside the root file system.
+    pub path: PathBuf,
+    /// Block, character or FIFO.
+    pub kind: DeviceKind,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Owning group.
+    pub gid: u32,
+}
+
+/// The kind of a device node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// Block device.
+    Block,
+    /// Character device.
+    Character,
+    /// Named pipe.
+    Fifo,
+}
+
+/// The process that a container or an exec session starts with.
+#[derive(Debug, Clone)]
+pub struct ProcessPlan {
+    /// Program and arguments.
+    pub args: Vec<CString>,
+    /// The whole environment.
+    pub env: Vec<CString>,
+    /// Working directory, absolute, inside the root file system.
+    pub cwd: PathBuf,
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary group ids.
+    pub groups: Vec<u32>,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// The five capability sets.
+    pub capabilities: CapabilityMasks,
+    /// Whether execve may gain no privilege.
+    pub no_new_privs: bool,
+    /// AppArmor profile to enter at exec.
+    pub apparmor: Option<String>,
+    /// The seccomp filter.
+    pub seccomp: Option<Filter>,
+    /// Resource limits.
+    pub rlimits: Vec<Rlimit>,
+    /// Preference of the OOM killer, −1000 to 1000; none leaves the inherited value.
+    pub oom_score_adj: Option<i32>,
+    /// Whether the process gets a terminal of its own.
+    pub terminal: bool,
+    /// Rows and columns of the terminal.
+    pub console_size: Option<(u16, u16)>,
+    /// How many descriptors from 3 on the process inherits (`--preserve-fds`).
+    pub preserve_fds: u32,
+}
+
+/// A compiled seccomp filter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// The instructions.
+    pub program: Vec<Instruction>,
+    /// Bits of [`berth_sys::seccomp::flag`].
+    pub flags: u32,
+}
+
+/// One resource limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rlimit {
+    /// The name in the spec, such as `RLIMIT_NOFILE`.
+    pub name: String,
+    /// Its `RLIMIT_*` number.
+    pub resource: u32,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// The cgroup of a container.
+#[derive(Debug, Clone)]
+pub struct CgroupPlan {
+    /// Whether there is one.
+    pub mode: CgroupMode,
+    /// Its path relative to the cgroup2 mount, without leading slash.
+    pub path: PathBuf,
+    /// Its limits.
+    pub resources: LinuxResources,
+}
+
+/// What `launch::pod` will do: a pause process that holds a pod's namespaces.
+#[derive(Debug)]
+pub struct PodPlan {
+    /// The pause program, opened for reading. Static: a dynamic one gets the host's library folders to see.
+    pub pause: OwnedFd,
+    /// A new network namespace.
+    pub net: bool,
+    /// A new IPC namespace.
+    pub ipc: bool,
+    /// A new UTS namespace.
+    pub uts: bool,
+    /// A new PID namespace, in which the pause process is init.
+    pub pid: bool,
+    /// Host name to set in the new UTS namespace.
+    pub hostname: Option<String>,
+    /// Kernel parameters by dotted name; each must belong to one of the new namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Absolute path of the cgroup2 directory it is born into.
+    pub cgroup: Option<PathBuf>,
+    /// Preference of the OOM killer.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// What `launch::exec` will do: one more process in a running container.
+#[derive(Debug, Clone)]
+pub struct ExecPlan {
+    /// Process whose namespaces and root are joined: the container's init.
+    pub target_pid: i32,
+    /// The process to start.
+    pub process: ProcessPlan,
+    /// Absolute path of the cgroup2 directory it is born into.
+    pub cgroup: Option<PathBuf>,
+}
+
+impl Plan {
+    /// Checks the whole spec and resolves it; all errors are returned at once, each with its JSON path.
+    pub fn from_spec(spec: &Spec, source: &Source) -> Result<Plan, SpecErrors> {
+        crate::spec::validate::plan(spec, source)
+    }
+}
+
+impl ExecPlan {
+    /// A further `process` for the container of `spec`, whose init is `target_pid`. What `process`
+    /// leaves open (capabilities, seccomp, no_new_privs) is taken from the container, never widened.
+    pub fn new(
+        spec: &Spec,
+        process: &Process,
+        target_pid: i32,
+        cgroup: Option<PathBuf>,
+    ) -> Result<ExecPlan, SpecErrors> {
+        crate::spec::validate::exec_plan(spec, process, target_pid, cgroup)
+    }
+}

@@ -1,0 +1,128 @@
+//! The file-system steps of the launch's rootfs stage.
+//!
+//! Invariant: after [`Assembly::start`] every path inside the new root is resolved by
+//! [`RootDir`], and every mount is made onto a descriptor that it returned.
+
+mod devices;
+mod mounts;
+mod overlay;
+mod protect;
+mod terminal;
+
+pub(crate) use terminal::open_terminal;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use berth_sys::mount::{self, AttributeChange, Propagation};
+use berth_sys::root::RootDir;
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::launch::{At, LaunchError, Stage};
+use crate::plan::{RootfsPlan, RootfsSource};
+use crate::procfs::ProcFs;
+
+/// A root file system being assembled in the container's own mount namespace.
+#[derive(Debug)]
+pub(crate) struct Assembly<'a> {
+    plan: &'a RootfsPlan,
+    root: RootDir,
+    /// Detached copies of the bind mounts' sources, in the order of the plan's bind mounts. Taken
+    /// while the host's propagation is untouched, so that peer groups survive.
+    binds: Vec<OwnedFd>,
+    /// The host's null device, verified.
+    null: OwnedFd,
+}
+
+impl<'a> Assembly<'a> {
+    /// Opens every source, cuts the copied mount table off from the host, attaches the bare root.
+    pub(crate) fn start(plan: &'a RootfsPlan, proc: &ProcFs) -> Result<Assembly<'a>, LaunchError> {
+        let binds = mounts::open_sources(&plan.mounts)?;
+        let null = devices::open_host_null()?;
+        let private = AttributeChange {
+            propagation: Some(Propagation::Private),
+            ..AttributeChange::default()
+        };
+        let top = open_top()?;
+        let bare = match &plan.source {
+            RootfsSource::Path(path) => mount::clone_path(path, true, true)
+                .at(Stage::Rootfs, || {
+                    format!("open the root `{}`", path.display())
+                })?,
+            // Overlay's own mount is made after the cut: it must not show up in the host's table.
+            RootfsSource::Overlay { .. } => {
+                mount::set_attributes(&top, private, true)
+                    .at(Stage::Rootfs, || "leave the host's mounts".into())?;
+                overlay::mount(&plan.source, proc)?
+            }
+        };
+        mount::set_attributes(&top, private, true)
+            .at(Stage::Rootfs, || "leave the host's mounts".into())?;
+        mount::set_attributes(&bare, private, true)
+            .at(Stage::Rootfs, || "make the root private".into())?;
+        mount::attach(&bare, &top).at(Stage::Rootfs, || "attach the root".into())?;
+        Ok(Assembly {
+            plan,
+            root: RootDir::from(bare),
+            binds,
+            null,
+        })
+    }
+
+    /// Makes the process's working directory, where it is missing; whether it can be entered shows later.
+    pub(crate) fn make_working_directory(&self, cwd: &Path) -> Result<(), LaunchError> {
+        let step = || format!("make the working directory `{}`", cwd.display());
+        match self.root.resolve(cwd) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => self
+                .root
+                .mkdir_all(cwd, 0o755)
+                .at(Stage::Rootfs, step)
+                .map(drop),
+            done => done.at(Stage::Rootfs, step).map(drop),
+        }
+    }
+
+    /// The finished root's descriptor.
+    pub(crate) fn finish(self) -> OwnedFd {
+        self.root.into()
+    }
+
+    /// Opens `path`, which earlier steps made; below the directories that the kernel's own file
+    /// systems occupy no symbolic link is followed (CVE-2019-19921, CVE-2026-41579).
+    fn open_target(&self, path: &Path) -> std::io::Result<OwnedFd> {
+        if is_kernel_place(path) {
+            self.root.resolve_no_symlinks(path)
+        } else {
+            self.root.resolve(path)
+        }
+    }
+}
+
+fn is_kernel_place(path: &Path) -> bool {
+    ["/proc", "/sys", "/dev"]
+        .iter()
+        .any(|place| path.starts_with(place))
+}
+
+fn open_top() -> Result<OwnedFd, LaunchError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, "/", flags, Mode::empty()).at(Stage::Rootfs, || "open `/`".into())
+}
+
+/// Enters the working directory after the pivot. A path through `/proc/self/fd` and the like is
+/// refused by the kernel, and a directory outside the root by the check of its name (CVE-2024-21626).
+pub(crate) fn enter_working_directory(root: &OwnedFd, cwd: &Path) -> Result<(), LaunchError> {
+    let step = || format!("enter the working directory `{}`", cwd.display());
+    let root = root.try_clone().at(Stage::Rootfs, step)?;
+    let directory = RootDir::from(root).resolve(cwd).at(Stage::Rootfs, step)?;
+    rustix::process::fchdir(&directory).at(Stage::Rootfs, step)?;
+    let name = rustix::process::getcwd(Vec::new()).at(Stage::Rootfs, step)?;
+    if name.to_bytes().first() == Some(&b'/') {
+        return Ok(());
+    }
+    Err(LaunchError::refused(
+        Stage::Rootfs,
+        step(),
+        "it lies outside the root",
+    ))
+}

@@ -1,0 +1,106 @@
+//! `config.json` → OCI types: bounded in size, and strict, so that a misspelt field is never ignored.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Process, Spec};
+
+/// The largest `config.json` that is read, in bytes.
+pub const MAX_SPEC_BYTES: u64 = 4 << 20;
+
+/// Why a spec could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be opened or read.
+    #[error("cannot read `{path}`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is larger than [`MAX_SPEC_BYTES`].
+    #[error("`{path}` is larger than {MAX_SPEC_BYTES} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The text is not a spec.
+    #[error("`{path}` is not a valid spec")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A field which the specification does not know.
+    #[error("`{path}`: unknown fields: {}", fields.join(", "))]
+    UnknownFields {
+        /// The file.
+        path: PathBuf,
+        /// JSON paths of the fields.
+        fields: Vec<String>,
+    },
+}
+
+/// Reads and parses the `config.json` at `path`, a file of the host.
+pub fn load(path: &Path) -> Result<Spec, LoadError> {
+    parse(&read_bounded(path)?, path)
+}
+
+/// Parses a spec; `path` only names it in errors.
+pub fn parse(bytes: &[u8], path: &Path) -> Result<Spec, LoadError> {
+    strict(bytes, path)
+}
+
+/// Parses the process object of an exec, as strictly as a spec.
+pub fn parse_process(bytes: &[u8], path: &Path) -> Result<Process, LoadError> {
+    strict(bytes, path)
+}
+
+/// Reads and parses a file that holds a process object.
+pub fn load_process(path: &Path) -> Result<Process, LoadError> {
+    parse_process(&read_bounded(path)?, path)
+}
+
+fn read_bounded(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let failed = |source| LoadError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_SPEC_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_SPEC_BYTES {
+        return Err(LoadError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    Ok(bytes)
+}
+
+fn strict<T: serde::de::DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, LoadError> {
+    let failed = |source| LoadError::Parse {
+        path: path.to_owned(),
+        source,
+    };
+    let mut fields = Vec::new();
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_ignored::deserialize(&mut reader, |field| {
+        fields.push(field.to_string().replace(".?", ""))
+    })
+    .map_err(failed)?;
+    reader.end().map_err(failed)?;
+    if fields.is_empty() {
+        return Ok(value);
+    }
+    Err(LoadError::UnknownFields {
+        path: path.to_owned(),
+        fields,
+    })
+}

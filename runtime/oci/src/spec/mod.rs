@@ -1,0 +1,43 @@
+//! From `config.json` to a plan: loading, then validation.
+
+mod load;
+pub(crate) mod validate;
+
+pub(crate) use validate::sysctl_file;
+
+use std::fmt;
+
+pub use load::{LoadError, load, load_process, parse, parse_process};
+
+/// One thing that is wrong with a spec, or in it and not supported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecError {
+    /// Where, such as `linux.namespaces[2].path`.
+    pub path: String,
+    /// What, in one sentence without full stop.
+    pub message: String,
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// Everything that is wrong with a spec; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpecErrors(pub Vec<SpecError>);
+
+impl fmt::Display for SpecErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SpecErrors {}

@@ -1,0 +1,143 @@
+//! Spec → Plan: a pure check of every field, all errors at once, each with its JSON path.
+//!
+//! What berth does not support is refused by name here, so that nothing later has to ignore it.
+
+mod hooks;
+mod linux;
+mod mounts;
+mod process;
+mod rootfs;
+#[cfg(test)]
+mod tests;
+mod unsupported;
+
+pub(crate) use linux::sysctl_file;
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime::{Linux, Process, Spec};
+
+use super::{SpecError, SpecErrors};
+use crate::plan::{ExecPlan, Plan, Source};
+
+/// Collects errors; a check that fails notes its error and yields a harmless value.
+#[derive(Debug, Default)]
+struct Errors(Vec<SpecError>);
+
+impl Errors {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(SpecError {
+            path: path.into(),
+            message: message.into(),
+        });
+    }
+
+    fn finish<T>(self, value: Option<T>) -> Result<T, SpecErrors> {
+        match value {
+            Some(value) if self.0.is_empty() => Ok(value),
+            _ => Err(SpecErrors(self.0)),
+        }
+    }
+
+    /// An absolute path without `..`, as it may be created inside the root.
+    fn inner_path(&mut self, field: &str, path: &Path) -> PathBuf {
+        if !path.is_absolute() {
+            self.add(field, format!("`{}` is not absolute", path.display()));
+        } else if path.components().any(|part| part == Component::ParentDir) {
+            self.add(field, format!("`{}` contains `..`", path.display()));
+        } else if path.as_os_str().as_bytes().contains(&0) {
+            self.add(field, "contains a NUL byte");
+        }
+        path.components().collect()
+    }
+
+    fn c_string(&mut self, field: &str, text: &str) -> CString {
+        CString::new(text).unwrap_or_else(|_| {
+            self.add(field, "contains a NUL byte");
+            CString::default()
+        })
+    }
+}
+
+/// The whole plan of a container.
+pub(crate) fn plan(spec: &Spec, source: &Source) -> Result<Plan, SpecErrors> {
+    let mut errors = Errors::default();
+    unsupported::check(spec, &mut errors);
+    check_id(&source.id, &mut errors);
+    let none = Linux::default();
+    let linux = match spec.linux() {
+        Some(linux) => linux,
+        None => {
+            errors.add("linux", "is missing");
+            &none
+        }
+    };
+    let namespaces = linux::namespaces(linux, &mut errors);
+    linux::names(spec, &namespaces, &mut errors);
+    let sysctls = linux::sysctls(linux, &namespaces, &mut errors);
+    let cgroup = linux::cgroup(linux, source, &mut errors);
+    let rootfs = rootfs::plan(spec, linux, source, &mut errors);
+    let hooks = hooks::plan(spec, &mut errors);
+    let process = match spec.process() {
+        Some(process) => Some(process::plan("process", process, linux, &mut errors)),
+        None => {
+            errors.add("process", "is missing");
+            None
+        }
+    };
+    let plan = process.map(|process| Plan {
+        id: source.id.clone(),
+        bundle: source.bundle.clone(),
+        namespaces,
+        hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+        domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
+        rootfs,
+        sysctls,
+        process,
+        cgroup,
+        hooks,
+        oci_version: spec.version().clone(),
+        annotations: spec
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+    });
+    errors.finish(plan)
+}
+
+/// The plan of a further process in the container of `spec`.
+pub(crate) fn exec_plan(
+    spec: &Spec,
+    process: &Process,
+    target_pid: i32,
+    cgroup: Option<PathBuf>,
+) -> Result<ExecPlan, SpecErrors> {
+    let mut errors = Errors::default();
+    unsupported::check_process(process, "process", &mut errors);
+    let none = Linux::default();
+    let linux = spec.linux().as_ref().unwrap_or(&none);
+    let inherited = spec
+        .process()
+        .as_ref()
+        .map_or_else(|| process.clone(), |init| process::inherit(process, init));
+    let process = process::plan("process", &inherited, linux, &mut errors);
+    errors.finish(Some(ExecPlan {
+        target_pid,
+        process,
+        cgroup,
+    }))
+}
+
+fn check_id(id: &str, errors: &mut Errors) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    if id.is_empty() || id == "." || id == ".." || id.len() > 1024 || !id.chars().all(allowed) {
+        errors.add(
+            "id",
+            format!("`{id}` is not a container id (letters, digits, `_`, `+`, `-`, `.`)"),
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! Fields that berth does not honour: each is refused by its name, never ignored.
+
+use oci_spec::runtime::{Linux, Process, Spec};
+
+use super::Errors;
+
+pub(super) fn check(spec: &Spec, errors: &mut Errors) {
+    let version = spec.version();
+    if !version.starts_with("1.") {
+        errors.add(
+            "ociVersion",
+            format!("`{version}` is not a version 1 specification"),
+        );
+    }
+    let platforms = [
+        ("solaris", spec.solaris().is_some()),
+        ("windows", spec.windows().is_some()),
+        ("vm", spec.vm().is_some()),
+        ("zos", spec.zos().is_some()),
+    ];
+    refuse(&platforms, "", errors);
+    if let Some(linux) = spec.linux() {
+        check_linux(linux, errors);
+    }
+    if let Some(process) = spec.process() {
+        check_process(process, "process", errors);
+    }
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        let mapped = mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
+        refuse(
+            &[("uidMappings", mapped)],
+            &format!("mounts[{index}]."),
+            errors,
+        );
+    }
+}
+
+fn check_linux(linux: &Linux, errors: &mut Errors) {
+    let fields = [
+        (
+            "netDevices",
+            linux
+                .net_devices()
+                .as_ref()
+                .is_some_and(|all| !all.is_empty()),
+        ),
+        (
+            "uidMappings",
+            linux
+                .uid_mappings()
+                .as_ref()
+                .is_some_and(|all| !all.is_empty()),
+        ),
+        (
+            "gidMappings",
+            linux
+                .gid_mappings()
+                .as_ref()
+                .is_some_and(|all| !all.is_empty()),
+        ),
+        (
+            "mountLabel",
+            linux
+                .mount_label()
+                .as_ref()
+                .is_some_and(|label| !label.is_empty()),
+        ),
+        ("intelRdt", linux.intel_rdt().is_some()),
+        ("memoryPolicy", linux.memory_policy().is_some()),
+        ("personality", linux.personality().is_some()),
+        (
+            "timeOffsets",
+            linux
+                .time_offsets()
+                .as_ref()
+                .is_some_and(|all| !all.is_empty()),
+        ),
+    ];
+    refuse(&fields, "linux.", errors);
+}
+
+pub(super) fn check_process(process: &Process, path: &str, errors: &mut Errors) {
+    let fields = [
+        ("commandLine", process.command_line().is_some()),
+        (
+            "selinuxLabel",
+            process
+                .selinux_label()
+                .as_ref()
+                .is_some_and(|label| !label.is_empty()),
+        ),
+        ("ioPriority", process.io_priority().is_some()),
+        ("scheduler", process.scheduler().is_some()),
+        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
+        (
+            "user.username",
+            process
+                .user()
+                .username()
+                .as_ref()
+                .is_some_and(|name| !name.is_empty()),
+        ),
+    ];
+    refuse(&fields, &format!("{path}."), errors);
+}
+
+fn refuse(fields: &[(&str, bool)], prefix: &str, errors: &mut Errors) {
+    for (field, _) in fields.iter().filter(|(_, present)| *present) {
+        errors.add(format!("{prefix}{field}"), "is not supported");
+    }
+}

@@ -1,0 +1,242 @@
+//! The state root: one directory a container, each under its own lock.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use berth_sys::root::RootDir;
+use rustix::fs::FlockOperation;
+
+use super::record::{Record, Status, start_time};
+use crate::cgroup::Cgroup;
+
+/// The largest state or config file that is read, in bytes.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// Why the state of a container cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// An id that cannot be the name of a directory.
+    #[error("`{0}` is not a container id")]
+    BadId(String),
+    /// `create` of an id that is in use.
+    #[error("container with id `{0}` exists already")]
+    Exists(String),
+    /// No such container.
+    #[error("container `{0}` does not exist")]
+    NotFound(String),
+    /// The directory or a file in it failed.
+    #[error("cannot {action} the state of `{id}`")]
+    Access {
+        /// What was tried.
+        action: &'static str,
+        /// Which container.
+        id: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `state.json` is not what berth wrote.
+    #[error("the state of `{id}` is damaged")]
+    Damaged {
+        /// Which container.
+        id: String,
+        /// Where and why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// The directory with all containers' state, such as `/run/berth-oci`.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// Exclusive right to one container, up to the end of its scope.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
+impl Store {
+    /// A store below `root`, which `reserve` makes when needed.
+    pub fn new(root: PathBuf) -> Store {
+        Store { root }
+    }
+
+    /// The directory of one container.
+    pub fn directory(&self, id: &str) -> Result<PathBuf, StateError> {
+        let plain = !id.is_empty() && !id.starts_with('.') && !id.contains(['/', '\0']);
+        if plain {
+            Ok(self.root.join(id))
+        } else {
+            Err(StateError::BadId(id.to_owned()))
+        }
+    }
+
+    /// Takes a new id, for this caller alone.
+    pub fn reserve(&self, id: &str) -> Result<(PathBuf, Lock), StateError> {
+        let failed = |source| StateError::Access {
+            action: "make",
+            id: id.to_owned(),
+            source,
+        };
+        let directory = self.directory(id)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.root)
+            .map_err(failed)?;
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(StateError::Exists(id.to_owned()));
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        let lock = self.lock(id)?;
+        Ok((directory, lock))
+    }
+
+    /// Waits for the exclusive right to an existing container.
+    pub fn lock(&self, id: &str) -> Result<Lock, StateError> {
+        let path = self.directory(id)?.join("lock");
+        let opened = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path);
+        let file = opened.map_err(|error| self.access("lock", id, error))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(|e| self.access("lock", id, e.into()))?;
+        Ok(Lock(file))
+    }
+
+    /// Writes the record; with `pid` set, the start time is taken from the kernel.
+    pub fn save(&self, record: &mut Record) -> Result<(), StateError> {
+        let id = record.id.clone();
+        if record.pid > 0 {
+            record.start_time = start_time(record.pid).map_err(|e| self.access("write", &id, e))?;
+        }
+        let text = serde_json::to_vec(record).map_err(|source| StateError::Damaged {
+            id: id.clone(),
+            source,
+        })?;
+        self.put(&id, "state.json", &text)
+    }
+
+    /// Writes a file of a container whole: a reader sees the old or the new one.
+    pub fn put(&self, id: &str, name: &str, bytes: &[u8]) -> Result<(), StateError> {
+        let directory = self.directory(id)?;
+        let fresh = directory.join(format!(".{name}"));
+        let write = || {
+            let options = OpenOptions::new()
+                .create(true)
+                .truncate(true)
+                .write(true)
+                .mode(0o600)
+                .clone();
+            options.open(&fresh)?.write_all(bytes)?;
+            std::fs::rename(&fresh, directory.join(name))
+        };
+        write().map_err(|error| self.access("write", id, error))
+    }
+
+    /// Reads a file of a container.
+    pub fn get(&self, id: &str, name: &str) -> Result<Vec<u8>, StateError> {
+        let directory = self.directory(id)?;
+        let root = RootDir::open(directory).map_err(|error| self.access("open", id, error))?;
+        root.read(name, MAX_BYTES)
+            .map_err(|error| self.access("read", id, error))
+    }
+
+    /// Reads the record.
+    pub fn load(&self, id: &str) -> Result<Record, StateError> {
+        let bytes = self.get(id, "state.json")?;
+        serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged {
+            id: id.to_owned(),
+            source,
+        })
+    }
+
+    /// The container's status now.
+    pub fn status(&self, record: &Record) -> Result<Status, StateError> {
+        if record.pid == 0 {
+            return Ok(Status::Creating);
+        }
+        let init = record
+            .init()
+            .map_err(|error| self.access("observe", &record.id, error))?;
+        if init.is_none() {
+            return Ok(Status::Stopped);
+        }
+        if self.waits_for_start(&record.id)? {
+            return Ok(Status::Created);
+        }
+        let group = record
+            .cgroup
+            .as_deref()
+            .and_then(|path| Cgroup::open(path).ok());
+        let frozen = group.and_then(|group| group.frozen().ok()).unwrap_or(false);
+        Ok(if frozen {
+            Status::Paused
+        } else {
+            Status::Running
+        })
+    }
+
+    /// The socket at which a created container waits.
+    pub fn gate(&self, id: &str) -> Result<PathBuf, StateError> {
+        Ok(self.directory(id)?.join("start.sock"))
+    }
+
+    fn waits_for_start(&self, id: &str) -> Result<bool, StateError> {
+        match std::fs::symlink_metadata(self.gate(id)?) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.access("observe", id, error)),
+        }
+    }
+
+    /// Notes that the container was started.
+    pub fn started(&self, id: &str) -> Result<(), StateError> {
+        std::fs::remove_file(self.gate(id)?).map_err(|error| self.access("write", id, error))
+    }
+
+    /// Forgets a container.
+    pub fn remove(&self, id: &str) -> Result<(), StateError> {
+        match std::fs::remove_dir_all(self.directory(id)?) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.access("remove", id, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ids of all containers, sorted.
+    pub fn list(&self) -> Result<Vec<String>, StateError> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(self.access("list", "*", error)),
+        };
+        let mut ids: Vec<String> = entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    fn access(&self, action: &'static str, id: &str, source: io::Error) -> StateError {
+        if source.kind() == io::ErrorKind::NotFound {
+            return StateError::NotFound(id.to_owned());
+        }
+        StateError::Access {
+            action,
+            id: id.to_owned(),
+            source,
+        }
+    }
+}
