@@ -1,0 +1,146 @@
+//! Containers made by the runtime that is linked into the monitor: no mount in the host's table, no other program.
+
+use std::path::{Path, PathBuf};
+
+use berth_oci::cgroup::Host;
+use berth_oci::launch::{self, ProcessIo};
+use berth_oci::plan::{self, ExecPlan, Plan, Source};
+use berth_oci::spec;
+use oci_spec::runtime::{Process, Spec};
+
+use super::{Executed, LaunchFailure, Launcher, Started, Target};
+use crate::protocol::{CgroupMode, LaunchContainer, Rootfs};
+use crate::{stdio, time};
+
+/// The linked runtime.
+#[derive(Debug, Clone, Copy)]
+pub struct Native {
+    /// `oom_score_adj` of a process whose spec names none: what the monitor had before it protected itself.
+    pub oom_score_adj: i32,
+}
+
+impl Launcher for Native {
+    fn start(&self, container: &LaunchContainer) -> Result<Started, LaunchFailure> {
+        let spec = load(&container.bundle)?;
+        check_terminal(container.tty, spec.process().as_ref())?;
+        let mut plan = Plan::from_spec(&spec, &source(container)).map_err(LaunchFailure::Spec)?;
+        plan.process.oom_score_adj.get_or_insert(self.oom_score_adj);
+        let cgroup = cgroup_path(container.cgroup, &plan.cgroup.path)?;
+        drop(spec);
+        let (ends, io) = if container.tty {
+            (
+                None,
+                ProcessIo::Terminal {
+                    size: plan.process.console_size,
+                },
+            )
+        } else {
+            let owner = Some(plan.process.uid).filter(|uid| *uid != 0);
+            let (ends, child) =
+                stdio::pipes(container.stdin, owner).map_err(LaunchFailure::Stdio)?;
+            let io = ProcessIo::Fds {
+                stdin: child.stdin,
+                stdout: child.stdout,
+                stderr: child.stderr,
+            };
+            (Some(ends), io)
+        };
+        let mut created = launch::create(&plan, io).map_err(LaunchFailure::Runtime)?;
+        let ends = match ends {
+            Some(ends) => ends,
+            None => {
+                let console = created.take_console().ok_or(LaunchFailure::NoConsole)?;
+                stdio::terminal(console, container.stdin).map_err(LaunchFailure::Stdio)?
+            }
+        };
+        let not_enforced = created
+            .not_enforced()
+            .iter()
+            .map(|limit| format!("{}: {}", limit.field, limit.reason))
+            .collect();
+        let running = created.start().map_err(LaunchFailure::Runtime)?;
+        Ok(Started {
+            pid: running.pid,
+            pidfd: running.pidfd,
+            ends,
+            cgroup,
+            started_at: time::now(),
+            not_enforced,
+            mounted: None,
+        })
+    }
+
+    fn exec(
+        &self,
+        target: &Target<'_>,
+        process: &Process,
+        io: ProcessIo,
+    ) -> Result<Executed, LaunchFailure> {
+        let spec = load(target.bundle)?;
+        let cgroup = target.cgroup.map(Path::to_path_buf);
+        let mut plan =
+            ExecPlan::new(&spec, process, target.pid, cgroup).map_err(LaunchFailure::Spec)?;
+        plan.process.oom_score_adj.get_or_insert(self.oom_score_adj);
+        drop(spec);
+        let (running, console) = launch::exec(&plan, io).map_err(LaunchFailure::Runtime)?;
+        Ok(Executed {
+            pid: running.pid,
+            pidfd: running.pidfd,
+            console,
+        })
+    }
+
+    fn delete(&self, _id: &str) -> Result<(), LaunchFailure> {
+        // Its mounts went with its mount namespace, and it has no state directory.
+        Ok(())
+    }
+}
+
+fn load(bundle: &Path) -> Result<Spec, LaunchFailure> {
+    spec::load(&bundle.join("config.json")).map_err(LaunchFailure::Load)
+}
+
+/// The request's tty decides which streams are made, so the spec must agree.
+fn check_terminal(request: bool, process: Option<&Process>) -> Result<(), LaunchFailure> {
+    let spec = process.and_then(Process::terminal).unwrap_or(false);
+    if request == spec {
+        Ok(())
+    } else {
+        Err(LaunchFailure::Terminal { request, spec })
+    }
+}
+
+fn source(container: &LaunchContainer) -> Source {
+    Source {
+        id: container.id.clone(),
+        bundle: container.bundle.clone(),
+        rootfs: match &container.rootfs {
+            Rootfs::Path(path) => plan::RootfsSource::Path(path.clone()),
+            Rootfs::Overlay {
+                lower,
+                upper,
+                work,
+                readonly,
+            } => plan::RootfsSource::Overlay {
+                lower: lower.clone(),
+                upper: upper.clone(),
+                work: work.clone(),
+                readonly: *readonly,
+            },
+        },
+        cgroup: match container.cgroup {
+            CgroupMode::Disabled => plan::CgroupMode::Disabled,
+            CgroupMode::Managed { degraded_ok } => plan::CgroupMode::Managed { degraded_ok },
+        },
+    }
+}
+
+fn cgroup_path(mode: CgroupMode, relative: &Path) -> Result<Option<PathBuf>, LaunchFailure> {
+    match mode {
+        CgroupMode::Disabled => Ok(None),
+        CgroupMode::Managed { .. } => {
+            let host = Host::probe().map_err(LaunchFailure::Cgroup)?;
+            Ok(Some(host.mount.join(relative)))
+        }
+    }
+}
