@@ -1,0 +1,134 @@
+//! StartContainer: the monitor is asked once; its answer or its event tells the rest.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use berth_monitor::protocol::{CgroupMode, LaunchContainer, LauncherKind, Reply, Request};
+
+use crate::config::Runtime;
+use crate::container::model::{ContainerRecord, Exit, State};
+use crate::id::ContainerId;
+use crate::monitor::MonitorError;
+use crate::record::{self, RecordError};
+use crate::sandbox::model::Phase;
+use crate::sandbox::watch;
+use crate::server::Server;
+use crate::time;
+
+/// Exit code of a container that could not be started (what the kubelet knows from others).
+const NOT_STARTED_CODE: i32 = 128;
+
+/// Why a container does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartContainerError {
+    /// It is not (only) created.
+    #[error("the container `{container}` is {state}, not created")]
+    NotCreated {
+        /// Its identifier.
+        container: ContainerId,
+        /// What it is.
+        state: String,
+    },
+    /// Its sandbox does not run.
+    #[error("the sandbox of the container is not ready")]
+    SandboxNotReady,
+    /// The folder of its log cannot be made.
+    #[error("cannot make the folder of the log")]
+    Log(#[source] RecordError),
+    /// The monitor or the sandbox path refused.
+    #[error("cannot start the container")]
+    Launch(#[source] MonitorError),
+    /// The change cannot be recorded.
+    #[error("cannot record the start of the container")]
+    Record(#[from] RecordError),
+}
+
+/// Starts a created container.
+pub async fn start(server: Arc<Server>, id: ContainerId) -> Result<(), StartContainerError> {
+    let Some(record) = server.containers.get(&id) else {
+        let state = "gone".to_owned();
+        return Err(StartContainerError::NotCreated {
+            container: id,
+            state,
+        });
+    };
+    if record.state != State::Created {
+        let state = format!("{:?}", record.state());
+        return Err(StartContainerError::NotCreated {
+            container: id,
+            state,
+        });
+    }
+    let sandbox = server.sandboxes.get(&record.sandbox);
+    let Some(sandbox) = sandbox.filter(|sandbox| sandbox.phase == Phase::Ready) else {
+        return Err(StartContainerError::SandboxNotReady);
+    };
+    if let Some(folder) = record.log_path.as_deref().and_then(Path::parent) {
+        std::fs::create_dir_all(folder)
+            .map_err(record::io("make", folder))
+            .map_err(StartContainerError::Log)?;
+    }
+    server
+        .containers
+        .update(&id, |record| record.state = State::Starting)?;
+    let request = launch(&server, &record, &sandbox.runtime_handler);
+    match server
+        .monitor(&record.sandbox)
+        .call(Request::Launch(request))
+        .await
+    {
+        Ok(Reply::Launched(launched)) => {
+            if !launched.not_enforced.is_empty() {
+                let lines = launched.not_enforced.clone();
+                server
+                    .containers
+                    .update(&id, |record| record.not_enforced = lines)?;
+            }
+            watch::running(&server, &id, launched.pid, launched.started_at);
+            Ok(())
+        }
+        Ok(_) => Err(failed(&server, &id, MonitorError::Unexpected)),
+        Err(error) => Err(failed(&server, &id, error)),
+    }
+}
+
+fn failed(server: &Server, id: &ContainerId, error: MonitorError) -> StartContainerError {
+    let exit = Exit {
+        started_at: 0,
+        finished_at: time::now(),
+        code: NOT_STARTED_CODE,
+        reason: "StartError".to_owned(),
+        message: crate::status::chain(&error),
+    };
+    watch::end(server, id, exit);
+    StartContainerError::Launch(error)
+}
+
+fn launch(server: &Server, record: &ContainerRecord, handler: &str) -> LaunchContainer {
+    let launcher = match server.config.runtimes.get(handler) {
+        Some(Runtime::Command {
+            binary,
+            root,
+            systemd_cgroup,
+        }) => LauncherKind::Command {
+            binary: binary.clone(),
+            root: root.clone(),
+            systemd_cgroup: *systemd_cgroup,
+        },
+        // The handler was checked when the sandbox was made.
+        Some(Runtime::Native) | None => LauncherKind::Native,
+    };
+    LaunchContainer {
+        id: record.id.to_string(),
+        bundle: server.containers.dir(&record.id),
+        rootfs: record.rootfs.clone(),
+        log_path: record.log_path.clone(),
+        tty: record.config.tty,
+        stdin: record.config.stdin,
+        stdin_once: record.config.stdin_once,
+        launcher,
+        cgroup: CgroupMode::Managed {
+            degraded_ok: server.config.allow_degraded_cgroups,
+        },
+    }
+}

@@ -1,0 +1,187 @@
+//! Durable records, group-committed: writers hand over and go on; one thread writes
+//! what has gathered and syncs the file system once for all of it.
+//!
+//! Invariant: changes of one name are applied in the order they were handed over, and
+//! of several that gathered only the last is written.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::record::{self, RecordError};
+
+#[derive(Default)]
+struct Queue {
+    /// None: remove the file.
+    changes: BTreeMap<PathBuf, Option<Vec<u8>>>,
+    handed_over: u64,
+    committed: u64,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+/// The durable records below one directory.
+pub struct Journal {
+    dir: PathBuf,
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Journal {
+    /// Opens the journal of `dir` with the sub-directories `kinds`, made when missing.
+    pub fn open(dir: &Path, kinds: &[&str]) -> Result<Journal, RecordError> {
+        for kind in kinds {
+            record::make_dir(&dir.join(kind))?;
+        }
+        let handle = std::fs::File::open(dir).map_err(record::io("open", dir))?;
+        let shared = Arc::new(Shared::default());
+        let theirs = shared.clone();
+        let writer = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || write_batches(&theirs, &handle))
+            .map_err(record::io("start the writer of", dir))?;
+        Ok(Journal {
+            dir: dir.to_owned(),
+            shared,
+            writer: Some(writer),
+        })
+    }
+
+    /// Keeps `content` as `<kind>/<name>.json`, soon.
+    pub fn put(&self, kind: &str, name: &str, content: Vec<u8>) {
+        self.hand_over(kind, name, Some(content));
+    }
+
+    /// Removes `<kind>/<name>.json`, soon.
+    pub fn remove(&self, kind: &str, name: &str) {
+        self.hand_over(kind, name, None);
+    }
+
+    /// The files of `kind`, as of the last commit.
+    pub fn list(&self, kind: &str) -> Result<Vec<PathBuf>, RecordError> {
+        let mut files = record::list(&self.dir.join(kind))?;
+        files.retain(|file| {
+            file.extension()
+                .is_some_and(|extension| extension == "json")
+        });
+        Ok(files)
+    }
+
+    /// Waits until everything handed over so far is on the disk.
+    pub fn commit(&self) {
+        let mut queue = self.shared.lock();
+        let goal = queue.handed_over;
+        while queue.committed < goal {
+            queue = self
+                .shared
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn hand_over(&self, kind: &str, name: &str, content: Option<Vec<u8>>) {
+        let path = self.dir.join(kind).join(format!("{name}.json"));
+        let mut queue = self.shared.lock();
+        queue.changes.insert(path, content);
+        queue.handed_over += 1;
+        drop(queue);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_all();
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has already printed why.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn write_batches(shared: &Shared, dir: &std::fs::File) {
+    loop {
+        let mut queue = shared.lock();
+        while queue.changes.is_empty() && !queue.closed {
+            queue = shared
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if queue.changes.is_empty() {
+            return;
+        }
+        let changes = std::mem::take(&mut queue.changes);
+        let goal = queue.handed_over;
+        drop(queue);
+        if let Err(error) = write_batch(changes, dir) {
+            tracing::error!(error = %crate::status::chain(&error), "durable records are behind");
+        }
+        shared.lock().committed = goal;
+        shared.changed.notify_all();
+    }
+}
+
+fn write_batch(
+    changes: BTreeMap<PathBuf, Option<Vec<u8>>>,
+    dir: &std::fs::File,
+) -> Result<(), RecordError> {
+    let mut first_failure = Ok(());
+    for (path, content) in changes {
+        let outcome = match content {
+            Some(content) => record::write(&path, &content),
+            None => record::remove(&path),
+        };
+        first_failure = first_failure.and(outcome);
+    }
+    // One sync for the batch: renames and contents of all files become durable together.
+    rustix::fs::syncfs(dir)
+        .map_err(|errno| record::io("sync", Path::new("the journal"))(errno.into()))?;
+    first_failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_change_of_a_name_is_what_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), &["pods"]).unwrap();
+        for round in 0..100u8 {
+            journal.put("pods", "a", record::bytes(&round));
+            journal.put("pods", "b", record::bytes(&round));
+        }
+        journal.remove("pods", "b");
+        journal.commit();
+        let files = journal.list("pods").unwrap();
+        assert_eq!(files, [dir.path().join("pods/a.json")]);
+        assert_eq!(record::read::<u8>(&files[0]).unwrap(), Some(99));
+    }
+
+    #[test]
+    fn what_was_handed_over_is_written_before_the_journal_closes() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), &["pods"]).unwrap();
+        journal.put("pods", "a", b"1".to_vec());
+        drop(journal);
+        assert_eq!(
+            record::read::<u8>(&dir.path().join("pods/a.json")).unwrap(),
+            Some(1)
+        );
+    }
+}

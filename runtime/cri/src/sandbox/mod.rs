@@ -1,0 +1,11 @@
+//! Pod sandboxes: what is known of them, how they come and go.
+
+pub mod create;
+pub mod model;
+pub mod network;
+pub mod recover;
+pub mod remove;
+pub mod stop;
+pub mod store;
+mod sysctl;
+pub mod watch;

@@ -1,0 +1,165 @@
+//! What a server finds at its start, and makes of it.
+//!
+//! One arm per phase of a sandbox and per state of a container. Afterwards every record
+//! in memory tells the truth, every pod that runs is watched, and nothing half-made is
+//! left.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::container::model::{ContainerRecord, Exit, State};
+use crate::container::store::ContainerStore;
+use crate::record::{self, RecordError};
+use crate::sandbox::model::{Phase, SandboxRecord};
+use crate::sandbox::store::SandboxStore;
+use crate::sandbox::{stop, watch};
+use crate::server::Server;
+use crate::time;
+
+/// Takes over what an earlier server left: live records of this boot, else durable ones.
+pub async fn recover(server: &Arc<Server>) -> Result<(), RecordError> {
+    load(server)?;
+    for record in server.containers.list() {
+        recover_container(server, &record).await;
+    }
+    for record in server.sandboxes.list() {
+        recover_sandbox(server, &record).await;
+    }
+    for record in server.containers.list() {
+        // Its sandbox is gone: no client can mean it any more.
+        if server.sandboxes.get(&record.sandbox).is_none() {
+            discard(server, &record).await;
+        }
+    }
+    Ok(())
+}
+
+fn load(server: &Server) -> Result<(), RecordError> {
+    for dir in record::list(server.sandboxes.pods_dir())? {
+        match usable(&dir, SandboxStore::read_live(&dir)) {
+            Some(record) => server.sandboxes.adopt(record),
+            // Made before its first record was: nothing else can exist.
+            None => record::remove_tree(&dir)?,
+        }
+    }
+    for dir in record::list(server.containers.containers_dir())? {
+        match usable(&dir, ContainerStore::read_live(&dir)) {
+            Some(record) => server.containers.adopt(record),
+            None => record::remove_tree(&dir)?,
+        }
+    }
+    for file in server.journal.list(crate::sandbox::store::JOURNAL_KIND)? {
+        if let Some(found) = usable::<SandboxRecord>(&file, record::read(&file))
+            && server.sandboxes.get(&found.id).is_none()
+        {
+            record::make_dir(&server.sandboxes.dir(&found.id))?;
+            server.sandboxes.adopt(found);
+        }
+    }
+    for file in server.journal.list(crate::container::store::JOURNAL_KIND)? {
+        if let Some(found) = usable::<ContainerRecord>(&file, record::read(&file))
+            && server.containers.get(&found.id).is_none()
+        {
+            record::make_dir(&server.containers.dir(&found.id))?;
+            server.containers.adopt(found);
+        }
+    }
+    Ok(())
+}
+
+/// A record that cannot be read is reported and passed over: one broken file must not
+/// keep the node from starting.
+fn usable<T>(path: &Path, found: Result<Option<T>, RecordError>) -> Option<T> {
+    found.unwrap_or_else(|error| {
+        tracing::error!(path = %path.display(), error = %crate::status::chain(&error), "record ignored");
+        None
+    })
+}
+
+async fn recover_container(server: &Arc<Server>, record: &ContainerRecord) {
+    let this_boot = record.boot_id == server.boot_id;
+    match &record.state {
+        State::Reserved => discard(server, record).await,
+        // A created container of an earlier boot has lost its configuration and pod.
+        State::Created if !this_boot => {
+            watch::end(server, &record.id, Exit::unseen(0, time::now(), "Unknown"));
+        }
+        // After a reboot: it ran, how it ended nobody saw, and it must not run twice.
+        State::Starting | State::Running { .. } if !this_boot => {
+            let started_at = match record.state {
+                State::Running { started_at, .. } => started_at,
+                _ => record.created_at,
+            };
+            watch::end(
+                server,
+                &record.id,
+                Exit::unseen(started_at, time::now(), "Unknown"),
+            );
+        }
+        // The monitor of its sandbox knows.
+        State::Starting | State::Running { .. } => {}
+        State::Created | State::Exited(_) => {}
+    }
+}
+
+async fn recover_sandbox(server: &Arc<Server>, record: &SandboxRecord) {
+    if record.boot_id != server.boot_id {
+        return take_down(server, record).await;
+    }
+    match record.phase {
+        // No one was told of it: all of it goes, and the retry makes a new one.
+        Phase::Reserved | Phase::Starting | Phase::Networking => {
+            take_down(server, record).await;
+            if server
+                .sandboxes
+                .get(&record.id)
+                .is_some_and(|now| now.phase == Phase::Stopped)
+                && let Err(error) = server.sandboxes.remove(&record.id)
+            {
+                tracing::error!(sandbox = %record.id, error = %crate::status::chain(&error), "stays");
+            }
+        }
+        Phase::Ready => adopt(server, record).await,
+        Phase::Stopping => take_down(server, record).await,
+        Phase::Stopped => {}
+    }
+}
+
+/// Takes over a running pod: its monitor tells what happened meanwhile.
+async fn adopt(server: &Arc<Server>, record: &SandboxRecord) {
+    use berth_monitor::protocol::{Reply, Request};
+    match server.monitor(&record.id).call(Request::State).await {
+        Ok(Reply::State(state)) => {
+            // Before the first client asks.
+            watch::reconcile(server, &state);
+            for container in server.containers.of(&record.id) {
+                let known = state
+                    .containers
+                    .iter()
+                    .any(|seen| seen.id == container.id.as_str());
+                if !known && container.state == State::Starting {
+                    // The monitor was never asked, so nothing ran.
+                    let exit = Exit::unseen(0, time::now(), "StartError");
+                    watch::end(server, &container.id, exit);
+                }
+            }
+            watch::start(server, &record.id);
+        }
+        Ok(_) | Err(_) => {
+            tracing::error!(sandbox = %record.id, "monitor lost");
+            watch::lost(server, &record.id).await;
+        }
+    }
+}
+
+async fn take_down(server: &Arc<Server>, record: &SandboxRecord) {
+    if let Err(error) = stop::stop(server, &record.id).await {
+        tracing::error!(sandbox = %record.id, error = %crate::status::chain(&error), "not cleared up");
+    }
+}
+
+async fn discard(server: &Arc<Server>, record: &ContainerRecord) {
+    if let Err(error) = crate::container::remove::discard(server, record).await {
+        tracing::error!(container = %record.id, error = %crate::status::chain(&error), "stays");
+    }
+}

@@ -1,0 +1,141 @@
+//! Servers and monitors that die, and what the next server makes of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use berth_proto::cri;
+use berth_test_cri::client;
+use berth_test_cri::node::test_pod;
+
+const SERVER: &str = env!("CARGO_BIN_EXE_berth-test-cri");
+const WITHIN: Duration = Duration::from_secs(10);
+
+#[test]
+fn root_pods_outlive_the_server() {
+    test_pod("adop", 21, SERVER, async |mut pod| {
+        let script = "i=0; while true; do echo line $i; i=$((i+1)); sleep 0.1; done";
+        let main = pod.start(&pod.script("main", script)).await?;
+        let short = pod.start(&pod.script("short", "sleep 1; exit 5")).await?;
+        let before = pod.client.status(&main).await?;
+        let sandbox = pod.client.pod_status(&pod.id).await?;
+
+        pod.node.kill_server()?;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let unattended = pod.log("main").lines().count();
+        ensure!(unattended > 5, "it logs on without a server: {unattended}");
+        pod.client = pod.node.start_server().await?;
+        ensure!(pod.client.status(&main).await? == before, "nothing changed");
+        ensure!(
+            pod.client.pod_status(&pod.id).await? == sandbox,
+            "nothing changed"
+        );
+        let ended = pod.client.await_exit(&short, WITHIN).await?;
+        ensure!(
+            ended.exit_code == 5,
+            "the exit nobody watched is known: {ended:?}"
+        );
+        ensure!(pod.client.exec(&main, &["true"], 5).await?.exit_code == 0);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ensure!(pod.log("main").lines().count() > unattended);
+        pod.finish().await
+    });
+}
+
+#[test]
+fn root_a_lost_monitor_ends_its_pod_once() {
+    test_pod("lost", 22, SERVER, async |mut pod| {
+        let main = pod.start_sleeping().await?;
+        kill_monitor_of(&pod.node.dir().join("state/pods").join(&pod.id))?;
+        let ended = pod.client.await_exit(&main, WITHIN).await?;
+        ensure!(
+            (ended.exit_code, ended.reason.as_str()) == (255, "MonitorLost"),
+            "{ended:?}"
+        );
+        let start = std::time::Instant::now();
+        while pod.client.pod_status(&pod.id).await?.state() == cri::PodSandboxState::SandboxReady {
+            ensure!(start.elapsed() < WITHIN, "the sandbox still is ready");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut next = pod.config.clone();
+        next.metadata.as_mut().context("no metadata")?.attempt = 1;
+        let next = pod.client.run_pod(&next).await?;
+        pod.client.remove_pod(&next).await?;
+        pod.finish().await
+    });
+}
+
+#[test]
+fn root_a_monitor_lost_while_no_server_ran_is_found() {
+    test_pod("gone", 23, SERVER, async |mut pod| {
+        let main = pod.start_sleeping().await?;
+        pod.node.kill_server()?;
+        kill_monitor_of(&pod.node.dir().join("state/pods").join(&pod.id))?;
+        pod.client = pod.node.start_server().await?;
+        let ended = pod.client.await_exit(&main, WITHIN).await?;
+        ensure!(
+            (ended.exit_code, ended.reason.as_str()) == (255, "MonitorLost"),
+            "{ended:?}"
+        );
+        ensure!(
+            pod.client.pod_status(&pod.id).await?.state() == cri::PodSandboxState::SandboxNotready
+        );
+        pod.finish().await
+    });
+}
+
+#[test]
+fn root_a_server_killed_at_work_leaves_nothing_half_made() {
+    test_pod("half", 24, SERVER, async |mut pod| {
+        for delay in [2, 5, 9, 14, 20, 30] {
+            let mut tasks = tokio::task::JoinSet::new();
+            for index in 0..4 {
+                let (mut client, logs) = (pod.client.clone(), pod.node.logs());
+                let config = client::pod(&format!("half{delay}-{index}"), &logs);
+                tasks.spawn(async move { client.run_pod(&config).await });
+            }
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            pod.node.kill_server()?;
+            while tasks.join_next().await.is_some() {}
+            pod.client = pod.node.start_server().await?;
+            for index in 0..4 {
+                let config = client::pod(&format!("half{delay}-{index}"), &pod.node.logs());
+                let id = pod.client.run_pod(&config).await?;
+                ensure!(
+                    !pod.client
+                        .pod_status(&id)
+                        .await?
+                        .network
+                        .context("none")?
+                        .ip
+                        .is_empty()
+                );
+            }
+            let all = pod
+                .client
+                .runtime
+                .list_pod_sandbox(cri::ListPodSandboxRequest::default());
+            let all = all.await?.into_inner().items;
+            let ready =
+                |item: &&cri::PodSandbox| item.state() == cri::PodSandboxState::SandboxReady;
+            ensure!(all.iter().filter(ready).count() == 5, "{all:?}");
+            for item in all.iter().filter(|item| item.id != pod.id) {
+                pod.client.remove_pod(&item.id).await?;
+            }
+        }
+        pod.finish().await
+    });
+}
+
+/// Kills the process that serves the pod directory `dir`.
+fn kill_monitor_of(dir: &std::path::Path) -> Result<()> {
+    let state: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.join("monitor.json"))?)?;
+    let pid = state["monitor_pid"]
+        .as_i64()
+        .context("no pid in monitor.json")?;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("no pid")?;
+    Ok(rustix::process::kill_process(
+        pid,
+        rustix::process::Signal::KILL,
+    )?)
+}
