@@ -1,0 +1,11 @@
+//! Hard eviction: when the node runs short of memory or disk, pods are stopped before the
+//! kernel starts to kill at random.
+//!
+//! Every 10 s: read the signals, reclaim what belongs to nobody (images, on disk
+//! pressure), and if that is not enough stop one pod.
+
+mod act;
+pub mod decide;
+pub mod signals;
+
+pub use act::{Eviction, run};

@@ -1,0 +1,252 @@
+//! Whether this node takes a pod. Pure; a refusal makes the pod Failed with its reason.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{containers, host_network, init_containers, unsupported};
+use crate::resources::qos::pod_request;
+
+/// Why the node does not take a pod: becomes `status.reason` and `status.message`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// CamelCase reason.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What the node has to give.
+#[derive(Debug, Clone, Default)]
+pub struct NodeFit {
+    /// Allocatable CPU in millicores.
+    pub cpu_milli: i64,
+    /// Allocatable memory in bytes.
+    pub memory: i64,
+    /// Most pods.
+    pub pods: i64,
+    /// The Node's labels, for `nodeSelector`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Sysctls that are namespaced and harmless to neighbours.
+const SAFE_SYSCTLS: &[&str] = &[
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
+/// Judges a pod against the node and the other pods on it (terminated ones left out).
+///
+/// # Errors
+/// The first reason to refuse it.
+pub fn admit(pod: &Pod, node: &NodeFit, others: &[Arc<Pod>]) -> Result<(), Rejection> {
+    honoured(pod)?;
+    selected(pod, node)?;
+    sysctls(pod)?;
+    host_ports(pod, others)?;
+    fits(pod, node, others)
+}
+
+fn honoured(pod: &Pod) -> Result<(), Rejection> {
+    let json = serde_json::to_value(pod).map_err(|error| Rejection {
+        reason: "UnexpectedAdmissionError".into(),
+        message: format!("cannot read the pod: {error}"),
+    })?;
+    match unsupported::first(&json) {
+        Some(path) => Err(Rejection {
+            message: format!("Pod was rejected: field {path} is not supported by this node"),
+            reason: "UnsupportedField".into(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn selected(pod: &Pod, node: &NodeFit) -> Result<(), Rejection> {
+    let selector = pod.spec.as_ref().and_then(|s| s.node_selector.as_ref());
+    let matches = selector
+        .into_iter()
+        .flatten()
+        .all(|(k, v)| node.labels.get(k) == Some(v));
+    if matches {
+        return Ok(());
+    }
+    Err(Rejection {
+        reason: "NodeAffinity".into(),
+        message: "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's \
+                  node affinity/selector"
+            .into(),
+    })
+}
+
+fn sysctls(pod: &Pod) -> Result<(), Rejection> {
+    let asked = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.security_context.as_ref())
+        .and_then(|c| c.sysctls.as_ref());
+    match asked
+        .into_iter()
+        .flatten()
+        .find(|s| !SAFE_SYSCTLS.contains(&s.name.as_str()))
+    {
+        Some(sysctl) => Err(Rejection {
+            reason: "SysctlForbidden".into(),
+            message: format!(
+                "Pod was rejected: forbidden sysctl: \"{}\" not allowlisted",
+                sysctl.name
+            ),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn host_ports(pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Rejection> {
+    let mine = ports_of(pod);
+    let taken = others.iter().flat_map(|other| ports_of(other));
+    for theirs in taken {
+        let clash = mine.iter().any(|port| {
+            port.0 == theirs.0
+                && port.1 == theirs.1
+                && (port.2 == theirs.2 || port.2.is_empty() || theirs.2.is_empty())
+        });
+        if clash {
+            return Err(Rejection {
+                reason: "NodePorts".into(),
+                message: "Pod was rejected: Predicate NodePorts failed: node(s) didn't have \
+                          free ports for the requested pod ports"
+                    .into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Host ports of a pod: port, protocol, address (empty = all).
+fn ports_of(pod: &Pod) -> Vec<(i32, String, String)> {
+    let hosted = host_network(pod);
+    init_containers(pod)
+        .iter()
+        .chain(containers(pod))
+        .flat_map(|c| c.ports.iter().flatten())
+        .filter_map(|p| {
+            let port = p.host_port.or(hosted.then_some(p.container_port))?;
+            let address = match p.host_ip.as_deref() {
+                None | Some("0.0.0.0" | "::") => "",
+                Some(ip) => ip,
+            };
+            let protocol = p.protocol.clone().unwrap_or_else(|| "TCP".into());
+            Some((port, protocol, address.to_owned()))
+        })
+        .collect()
+}
+
+fn fits(pod: &Pod, node: &NodeFit, others: &[Arc<Pod>]) -> Result<(), Rejection> {
+    let out_of = |resource: &str, requested: i64, used: i64, capacity: i64| Rejection {
+        reason: format!("OutOf{resource}"),
+        message: format!(
+            "Pod was rejected: Node didn't have enough resource: {resource}, requested: \
+             {requested}, used: {used}, capacity: {capacity}"
+        ),
+    };
+    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
+    if count >= node.pods {
+        return Err(out_of("pods", 1, count, node.pods));
+    }
+    for (resource, scale, capacity) in [("cpu", 1, node.cpu_milli), ("memory", 1000, node.memory)] {
+        let requested = pod_request(pod, resource) / scale;
+        let used: i64 = others
+            .iter()
+            .map(|o| pod_request(o, resource) / scale)
+            .sum();
+        if requested > 0 && used + requested > capacity {
+            return Err(out_of(resource, requested, used, capacity));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pod;
+
+    fn node() -> NodeFit {
+        NodeFit {
+            cpu_milli: 2000,
+            memory: 1 << 30,
+            pods: 2,
+            labels: BTreeMap::from([("disk".into(), "ssd".into())]),
+        }
+    }
+
+    #[test]
+    fn each_reason_has_its_case() {
+        let other = Arc::new(pod(
+            "containers: [{name: o, image: i, ports: [{containerPort: 1, hostPort: 80}],
+              resources: {requests: {cpu: 1500m}}}]",
+        ));
+        for (spec, reason) in [
+            ("containers: [{name: c, image: i}]", ""),
+            (
+                "{hostUsers: false, containers: [{name: c, image: i}]}",
+                "UnsupportedField",
+            ),
+            (
+                "{nodeSelector: {disk: hdd}, containers: [{name: c, image: i}]}",
+                "NodeAffinity",
+            ),
+            (
+                "{nodeSelector: {disk: ssd}, containers: [{name: c, image: i}]}",
+                "",
+            ),
+            (
+                "{securityContext: {sysctls: [{name: kernel.msgmax, value: '1'}]}, containers: []}",
+                "SysctlForbidden",
+            ),
+            (
+                "containers: [{name: c, ports: [{containerPort: 2, hostPort: 80}]}]",
+                "NodePorts",
+            ),
+            (
+                "containers: [{name: c, ports: [{containerPort: 2, hostPort: 80, protocol: UDP}]}]",
+                "",
+            ),
+            (
+                "containers: [{name: c, resources: {requests: {cpu: 600m}}}]",
+                "OutOfcpu",
+            ),
+            (
+                "containers: [{name: c, resources: {requests: {memory: 2Gi}}}]",
+                "OutOfmemory",
+            ),
+        ] {
+            let got = admit(&pod(spec), &node(), std::slice::from_ref(&other));
+            let got = got.err().map(|r| r.reason).unwrap_or_default();
+            assert_eq!(got, reason, "{spec}");
+        }
+        let full = [other.clone(), other];
+        let small = pod("containers: [{name: c, image: i}]");
+        assert_eq!(
+            admit(&small, &node(), &full).unwrap_err().reason,
+            "OutOfpods"
+        );
+    }
+
+    #[test]
+    fn the_refused_field_is_named() {
+        let pod = pod("{containers: [{name: c}], volumes: [{name: v, nfs: {server: s, path: p}}]}");
+        let message = admit(&pod, &node(), &[]).unwrap_err().message;
+        assert!(message.contains("spec.volumes[0].nfs"), "{message}");
+    }
+}

@@ -1,0 +1,57 @@
+//! Pods bound to this node, by list and watch with `spec.nodeName`.
+
+use futures::{StreamExt as _, pin_mut};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use tokio::sync::mpsc;
+
+use super::{Origin, SourceEvent};
+
+/// Follows the API server for as long as somebody listens; a lost connection is made again
+/// with back-off, and everything listed again.
+pub async fn run(client: kube::Client, node: &str, events: mpsc::UnboundedSender<SourceEvent>) {
+    let api = Api::<Pod>::all(client);
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+    let stream = watcher(api, config).default_backoff();
+    pin_mut!(stream);
+    let mut listed = Vec::new();
+    let origin = Origin::Api;
+    while let Some(event) = stream.next().await {
+        let event = match event {
+            Ok(watcher::Event::Init) => {
+                listed.clear();
+                continue;
+            }
+            Ok(watcher::Event::InitApply(pod)) => {
+                listed.push(from_api(pod));
+                continue;
+            }
+            Ok(watcher::Event::InitDone) => SourceEvent::Snapshot {
+                origin,
+                pods: std::mem::take(&mut listed),
+            },
+            Ok(watcher::Event::Apply(pod)) => SourceEvent::Set {
+                origin,
+                pod: Box::new(from_api(pod)),
+            },
+            Ok(watcher::Event::Delete(pod)) => SourceEvent::Gone {
+                origin,
+                pod: Box::new(from_api(pod)),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "cannot follow the pods of this node");
+                continue;
+            }
+        };
+        if events.send(event).is_err() {
+            return;
+        }
+    }
+}
+
+/// Managed fields are nothing to the kubelet and are the largest part of many objects.
+fn from_api(mut pod: Pod) -> Pod {
+    pod.metadata.managed_fields = None;
+    pod
+}
