@@ -1,0 +1,311 @@
+//! Watches the heartbeat of nodes: one whose lease is not renewed becomes Unknown,
+//! is tainted, and its pods leave after what they tolerate.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::event::{self, Kind};
+use crate::run::{ReconcileError, Step, chain, gone_is_done, watch_all};
+
+/// How often the nodes are looked at (kube-controller-manager's node-monitor-period).
+const PERIOD: Duration = Duration::from_secs(5);
+/// Silence after which a node counts as unreachable (node-monitor-grace-period, 50 s since 1.32).
+const GRACE: Duration = Duration::from_secs(50);
+const LEASES: &str = "kube-node-lease";
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+
+/// A lease as last seen, by our own clock: the node's clock is not trusted.
+struct Seen {
+    renewed: Option<Timestamp>,
+    at: Instant,
+}
+
+pub(crate) async fn run(client: Client, stop: CancellationToken) {
+    // A node that becomes ready must not wait for the next period to lose its taint.
+    let mut changes = watcher(Api::<Node>::all(client.clone()), watch_all())
+        .default_backoff()
+        .filter_map(async |event| event.ok())
+        .boxed();
+    let mut monitor = Monitor {
+        client,
+        seen: BTreeMap::new(),
+    };
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+            // Cancel-safe: an event that is not taken stays in the stream.
+            event = changes.next() => if event.is_none() { return },
+        }
+        if let Err(error) = monitor.look().await {
+            warn!(
+                controller = "node-controller",
+                error = chain(&error),
+                "run failed; trying again"
+            );
+        }
+    }
+}
+
+struct Monitor {
+    client: Client,
+    seen: BTreeMap<String, Seen>,
+}
+
+impl Monitor {
+    async fn look(&mut self) -> Result<(), ReconcileError> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), LEASES);
+        let held = leases
+            .list(&ListParams::default())
+            .await
+            .step(|| "list node leases".into())?;
+        let renewals: BTreeMap<String, Timestamp> = held
+            .items
+            .into_iter()
+            .filter_map(|lease| Some((lease.name_any(), lease.spec?.renew_time?.0)))
+            .collect();
+        let all = nodes
+            .list(&ListParams::default())
+            .await
+            .step(|| "list nodes".into())?;
+        for node in &all.items {
+            let silent = self.is_silent(&node.name_any(), renewals.get(&node.name_any()).copied());
+            self.judge(node, silent).await?;
+        }
+        self.seen
+            .retain(|name, _| all.items.iter().any(|n| n.name_any() == *name));
+        Ok(())
+    }
+
+    fn is_silent(&mut self, node: &str, renewed: Option<Timestamp>) -> bool {
+        let now = Instant::now();
+        let seen = self
+            .seen
+            .entry(node.to_owned())
+            .or_insert(Seen { renewed, at: now });
+        if seen.renewed != renewed {
+            *seen = Seen { renewed, at: now };
+        }
+        now - seen.at > GRACE
+    }
+
+    async fn judge(&self, node: &Node, silent: bool) -> Result<(), ReconcileError> {
+        let ready = ready_status(node);
+        if silent && ready != "Unknown" {
+            self.mark_unknown(node).await?;
+        }
+        let wanted = match (silent, ready) {
+            (true, _) | (_, "Unknown") => Some(UNREACHABLE),
+            (false, "True") => None,
+            (false, _) => Some(NOT_READY),
+        };
+        self.ensure_taints(node, wanted).await?;
+        match wanted {
+            Some(taint) => self.evict(node, taint).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn mark_unknown(&self, node: &Node) -> Result<(), ReconcileError> {
+        let name = node.name_any();
+        let now = Time(Timestamp::now());
+        let conditions: Vec<serde_json::Value> =
+            ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"]
+                .map(|kind| {
+                    json!({
+                        "type": kind,
+                        "status": "Unknown",
+                        "reason": "NodeStatusUnknown",
+                        "message": "Kubelet stopped posting node status.",
+                        "lastTransitionTime": now,
+                    })
+                })
+                .into();
+        let patch = json!({ "status": { "conditions": conditions } });
+        Api::<Node>::all(self.client.clone())
+            .patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch))
+            .await
+            .step(|| format!("mark node {name} unknown"))?;
+        info!(node = name, "node stopped renewing its lease");
+        let message = format!("Node {name} status is now: NodeNotReady");
+        event::publish(
+            &self.client,
+            "node-controller",
+            node,
+            (Kind::Normal, "NodeNotReady"),
+            message,
+        )
+        .await;
+        Ok(())
+    }
+
+    async fn ensure_taints(&self, node: &Node, wanted: Option<&str>) -> Result<(), ReconcileError> {
+        let held = node
+            .spec
+            .as_ref()
+            .and_then(|s| s.taints.clone())
+            .unwrap_or_default();
+        let mut taints: Vec<Taint> = held
+            .iter()
+            .filter(|t| {
+                (t.key != NOT_READY && t.key != UNREACHABLE) || Some(t.key.as_str()) == wanted
+            })
+            .cloned()
+            .collect();
+        for effect in ["NoSchedule", "NoExecute"] {
+            if let Some(key) = wanted
+                && !taints.iter().any(|t| t.key == key && t.effect == effect)
+            {
+                taints.push(Taint {
+                    key: key.into(),
+                    effect: effect.into(),
+                    value: None,
+                    time_added: Some(Time(Timestamp::now())),
+                });
+            }
+        }
+        if taints == held {
+            return Ok(());
+        }
+        let name = node.name_any();
+        let patch = json!({
+            "metadata": { "resourceVersion": node.metadata.resource_version },
+            "spec": { "taints": taints },
+        });
+        Api::<Node>::all(self.client.clone())
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .step(|| format!("taint node {name}"))?;
+        Ok(())
+    }
+
+    async fn evict(&self, node: &Node, taint: &str) -> Result<(), ReconcileError> {
+        let name = node.name_any();
+        let pods: Api<Pod> = Api::all(self.client.clone());
+        let on_node = ListParams::default().fields(&format!("spec.nodeName={name}"));
+        let held = pods
+            .list(&on_node)
+            .await
+            .step(|| format!("list pods of node {name}"))?;
+        let since = tainted_since(node, taint);
+        for pod in &held.items {
+            let Some(deadline) = since.and_then(|since| leaves_at(pod, taint, since)) else {
+                continue;
+            };
+            if pod.metadata.deletion_timestamp.is_none() && Timestamp::now() >= deadline {
+                let namespace = pod.namespace().unwrap_or_default();
+                let own: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
+                let step = || format!("evict pod {namespace}/{}", pod.name_any());
+                gone_is_done(own.delete(&pod.name_any(), &DeleteParams::default()).await)
+                    .step(step)?;
+                let message = format!("Marking for deletion Pod {namespace}/{}", pod.name_any());
+                event::publish(
+                    &self.client,
+                    "taint-eviction-controller",
+                    pod,
+                    (Kind::Normal, "TaintManagerEviction"),
+                    message,
+                )
+                .await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn ready_status(node: &Node) -> &str {
+    let conditions: &[NodeCondition] = node
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
+    conditions
+        .iter()
+        .find(|c| c.type_ == "Ready")
+        .map_or("False", |c| c.status.as_str())
+}
+
+fn tainted_since(node: &Node, key: &str) -> Option<Timestamp> {
+    let taints = node.spec.as_ref()?.taints.as_ref()?;
+    let taint = taints
+        .iter()
+        .find(|t| t.key == key && t.effect == "NoExecute")?;
+    taint.time_added.as_ref().map(|t| t.0)
+}
+
+/// When the pod must go; `None` when it tolerates the taint for ever, or is bound to
+/// the node for good (a mirror pod).
+fn leaves_at(pod: &Pod, key: &str, since: Timestamp) -> Option<Timestamp> {
+    if pod
+        .annotations()
+        .contains_key("kubernetes.io/config.mirror")
+    {
+        return None;
+    }
+    let tolerations = pod.spec.as_ref()?.tolerations.iter().flatten();
+    let matching: Vec<Option<i64>> = tolerations
+        .filter(|t| t.key.as_deref().is_none_or(|k| k.is_empty() || k == key))
+        .filter(|t| {
+            t.effect
+                .as_deref()
+                .is_none_or(|e| e.is_empty() || e == "NoExecute")
+        })
+        .map(|t| t.toleration_seconds)
+        .collect();
+    if matching.is_empty() {
+        return Some(since);
+    }
+    let shortest = matching.into_iter().flatten().min()?;
+    since
+        .checked_add(SignedDuration::from_secs(shortest.max(0)))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(tolerations: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({
+            "metadata": {"name": "p"},
+            "spec": {"containers": [], "tolerations": tolerations},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn pods_leave_after_what_they_tolerate() {
+        let since = Timestamp::from_second(1000).unwrap();
+        let at =
+            |tolerations| leaves_at(&pod(tolerations), UNREACHABLE, since).map(|t| t.as_second());
+        assert_eq!(at(json!([])), Some(1000));
+        assert_eq!(
+            at(
+                json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}])
+            ),
+            Some(1300)
+        );
+        assert_eq!(at(json!([{"operator": "Exists"}])), None);
+        assert_eq!(
+            at(json!([{"key": "other", "operator": "Exists"}])),
+            Some(1000)
+        );
+    }
+}
