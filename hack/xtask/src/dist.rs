@@ -1,0 +1,99 @@
+//! The release build: five programs gathered in `target/dist`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::{preflight, process};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Package and program of the four that run inside or beside sandboxes.
+const STATIC: [(&str, &str); 4] = [
+    ("berth-oci", "berth-oci"),
+    ("berth-monitor", "berth-monitor"),
+    ("berth-pause", "berth-pause"),
+    ("berth-cni-multicall", "berth-cni"),
+];
+
+/// Builds everything and prints the folder.
+pub fn run() -> Result<ExitCode> {
+    println!("{}", build()?.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the five programs and returns the folder that holds them.
+pub fn build() -> Result<PathBuf> {
+    preflight::ensure(&preflight::BUILD)?;
+    let mut command = cargo();
+    command.args(["build", "--release", "--package", "berth"]);
+    let mut programs = build_programs(&mut command)?;
+    programs.retain(|program| program.file_name().is_some_and(|name| name == "berth"));
+    let mut command = cargo();
+    command
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .args(["build", "--profile", "static", "--target", TARGET]);
+    for (package, program) in STATIC {
+        command.args(["--package", package, "--bin", program]);
+    }
+    programs.extend(build_programs(&mut command)?);
+    let dist = target_folder()?.join("dist");
+    fs::create_dir_all(&dist)?;
+    for program in &programs {
+        install(program, &dist)?;
+    }
+    for name in STATIC.iter().map(|(_, program)| *program).chain(["berth"]) {
+        if !dist.join(name).is_file() {
+            bail!("the build made no `{name}`");
+        }
+    }
+    Ok(dist)
+}
+
+/// Cargo's target folder for this workspace.
+pub fn target_folder() -> Result<PathBuf> {
+    let text = process::output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&text)?;
+    let folder = metadata["target_directory"]
+        .as_str()
+        .context("cargo names no target folder")?;
+    Ok(PathBuf::from(folder))
+}
+
+/// The cargo that runs this program, in the workspace.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(process::workspace());
+    command
+}
+
+/// Runs a cargo build and returns the programs it names.
+pub fn build_programs(command: &mut Command) -> Result<Vec<PathBuf>> {
+    let output = command
+        .arg("--message-format=json-render-diagnostics")
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("cargo build failed");
+    }
+    let programs = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| {
+            let message: Value = serde_json::from_str(line).ok()?;
+            message["executable"].as_str().map(PathBuf::from)
+        })
+        .collect();
+    Ok(programs)
+}
+
+/// Puts the program in place by rename: one that is running keeps its own file.
+fn install(program: &Path, folder: &Path) -> Result<()> {
+    let name = program.file_name().context("a program without a name")?;
+    let staged = folder.join(format!(".{}", name.display()));
+    fs::copy(program, &staged).with_context(|| format!("cannot copy {}", program.display()))?;
+    fs::rename(&staged, folder.join(name))?;
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! The project's tasks, one file a verb: `cargo xtask <verb>`.
+
+mod apt;
+mod bench;
+mod bundle;
+mod cache;
+mod dist;
+mod images;
+mod preflight;
+mod process;
+mod registry;
+mod signal;
+mod test;
+mod tidy;
+mod up;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, runs, tests and measures berth.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build the release programs into target/dist, the static ones static
+    Dist,
+    /// Make the two images from Debian packages (cached) and print where they are
+    Images,
+    /// Run the loopback registry with both images until SIGINT
+    Registry(registry::Options),
+    /// Format, clippy, dependency arrows, lengths, links, licences
+    Tidy,
+    /// Run the test rings; ends with `N passed, N failed, N skipped`
+    Test(test::Options),
+    /// Bring a cluster up on this machine, or take the tour of it (--smoke)
+    Up(up::Options),
+    /// Measure against the peers, alternating, in one run
+    Bench(bench::Options),
+    /// Run a command in the reference VM: Linux 6.12, full cgroup v2
+    Vm(vm::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().verb {
+        Verb::Dist => dist::run(),
+        Verb::Images => images::run(),
+        Verb::Registry(options) => registry::run(&options),
+        Verb::Tidy => tidy::run(),
+        Verb::Test(options) => test::run(&options),
+        Verb::Up(options) => up::run(&options),
+        Verb::Bench(options) => bench::run(&options),
+        Verb::Vm(options) => vm::run(&options),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

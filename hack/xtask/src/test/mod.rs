@@ -1,0 +1,84 @@
+//! `cargo xtask test`: the rings, one after another, with one line of counts at the end.
+
+mod binaries;
+mod count;
+mod rings;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+
+pub use count::Count;
+
+/// A ring of tests, from the fastest to the slowest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Ring {
+    /// Format, clippy, arrows, lengths, links, licences
+    Tidy,
+    /// Pure tables and property tests; no privilege
+    Unit,
+    /// Namespaces, mounts, images, CNI on this machine; needs root
+    Root,
+    /// The tour with kubectl on this machine; needs root
+    Smoke,
+    /// Root tests and the tour in the reference VM, where nothing may be skipped
+    Vm,
+}
+
+/// What runs when no ring is named. The VM ring joins once it has passed as a whole
+/// (docs/testing.md says where it stands).
+const DEFAULT: [Ring; 4] = [Ring::Tidy, Ring::Unit, Ring::Root, Ring::Smoke];
+
+/// Flags of `cargo xtask test`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Only these rings; without, all but the VM's
+    #[arg(value_enum)]
+    rings: Vec<Ring>,
+    /// Only tests whose name contains this
+    #[arg(long)]
+    filter: Option<String>,
+}
+
+/// Runs the rings; ends with `N passed, N failed, N skipped`.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let wanted = if options.rings.is_empty() {
+        &DEFAULT[..]
+    } else {
+        &options.rings
+    };
+    let filter = options.filter.as_deref();
+    let mut total = Count::default();
+    for ring in wanted {
+        let started = Instant::now();
+        let count = match ring {
+            Ring::Tidy => rings::tidy(),
+            Ring::Unit => rings::unit(filter),
+            Ring::Root => rings::root(filter),
+            Ring::Smoke => rings::smoke(),
+            Ring::Vm => rings::vm(filter),
+        };
+        // a ring that cannot even start is one failure; the others still run
+        let count = count.unwrap_or_else(|error| {
+            println!("{ring:?}: {error:#}");
+            Count {
+                failed: 1,
+                ..Count::default()
+            }
+        });
+        let seconds = started.elapsed().as_secs();
+        println!(
+            "ring {ring:?}: {count} in {} min {} s",
+            seconds / 60,
+            seconds % 60
+        );
+        total += count;
+    }
+    println!("{total}");
+    Ok(if total.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
