@@ -84,6 +84,27 @@ fn root_a_monitor_lost_while_no_server_ran_is_found() {
 }
 
 #[test]
+fn root_a_server_killed_while_it_stops_a_pod_goes_on_stopping_it() {
+    test_pod("stop", 25, SERVER, async |mut pod| {
+        let main = pod.start_sleeping().await?;
+        pod.node.kill_server()?;
+        let file = pod.node.dir().join("state/pods").join(&pod.id);
+        let file = file.join("sandbox.json");
+        let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+        ensure!(record["phase"] == "Ready", "{record}");
+        record["phase"] = "Stopping".into();
+        std::fs::write(&file, serde_json::to_vec(&record)?)?;
+        pod.client = pod.node.start_server().await?;
+        let ended = pod.client.await_exit(&main, WITHIN).await?;
+        ensure!(ended.exit_code == 137, "its end was seen: {ended:?}");
+        ensure!(
+            pod.client.pod_status(&pod.id).await?.state() == cri::PodSandboxState::SandboxNotready
+        );
+        pod.finish().await
+    });
+}
+
+#[test]
 fn root_a_server_killed_at_work_leaves_nothing_half_made() {
     test_pod("half", 24, SERVER, async |mut pod| {
         for delay in [2, 5, 9, 14, 20, 30] {

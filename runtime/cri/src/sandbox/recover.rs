@@ -120,7 +120,11 @@ async fn recover_sandbox(server: &Arc<Server>, record: &SandboxRecord) {
             }
         }
         Phase::Ready => adopt(server, record).await,
-        Phase::Stopping => take_down(server, record).await,
+        Phase::Stopping => {
+            // Its containers end only when somebody records that they did.
+            watch::start(server, &record.id);
+            take_down(server, record).await;
+        }
         Phase::Stopped => {}
     }
 }

@@ -36,11 +36,8 @@ pub fn start(server: &Arc<Server>, id: &SandboxId) {
 
 async fn follow(server: &Arc<Server>, id: &SandboxId) {
     let mut failures = 0;
-    while server
-        .sandboxes
-        .get(id)
-        .is_some_and(|record| record.phase == Phase::Ready)
-    {
+    // Also while it stops: whoever ends its containers waits for what is recorded here.
+    while matches!(phase(server, id), Some(Phase::Ready | Phase::Stopping)) {
         match subscribe(server, id).await {
             Ok(mut events) => {
                 failures = 0;
@@ -51,11 +48,7 @@ async fn follow(server: &Arc<Server>, id: &SandboxId) {
                 tokio::time::sleep(RECONNECT_AFTER).await;
             }
             Err(error) if failures >= RECONNECTS => {
-                let still_ready = server
-                    .sandboxes
-                    .get(id)
-                    .is_some_and(|record| record.phase == Phase::Ready);
-                if still_ready {
+                if phase(server, id) == Some(Phase::Ready) {
                     tracing::error!(sandbox = %id, error = %crate::status::chain(&error), "monitor lost");
                     lost(server, id).await;
                 }
@@ -67,6 +60,10 @@ async fn follow(server: &Arc<Server>, id: &SandboxId) {
             }
         }
     }
+}
+
+fn phase(server: &Server, id: &SandboxId) -> Option<Phase> {
+    server.sandboxes.get(id).map(|record| record.phase)
 }
 
 /// Subscribes first and asks for the state second: what happens in between comes twice,
