@@ -7,7 +7,6 @@
 
 mod deployment;
 mod endpoint_slice;
-mod event;
 mod garbage_collector;
 mod namespace;
 mod node_lifecycle;

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::event::{self, Kind};
 use crate::run::{ReconcileError, Step, chain, gone_is_done, watch_all};
+use berth_events::Kind;
 
 /// How often the nodes are looked at (kube-controller-manager's node-monitor-period).
 const PERIOD: Duration = Duration::from_secs(5);
@@ -145,7 +145,7 @@ impl Monitor {
             .step(|| format!("mark node {name} unknown"))?;
         info!(node = name, "node stopped renewing its lease");
         let message = format!("Node {name} status is now: NodeNotReady");
-        event::publish(
+        berth_events::publish(
             &self.client,
             "node-controller",
             node,
@@ -216,7 +216,7 @@ impl Monitor {
                 gone_is_done(own.delete(&pod.name_any(), &DeleteParams::default()).await)
                     .step(step)?;
                 let message = format!("Marking for deletion Pod {namespace}/{}", pod.name_any());
-                event::publish(
+                berth_events::publish(
                     &self.client,
                     "taint-eviction-controller",
                     pod,

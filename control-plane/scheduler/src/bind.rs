@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Binding, Event, EventSource, ObjectReference, Pod};
+use berth_events::Kind;
+use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -50,7 +51,8 @@ impl Binder {
         self.reported
             .remove(pod.metadata.uid.as_deref().unwrap_or_default());
         let message = format!("Successfully assigned {namespace}/{name} to {node}");
-        self.event(pod, "Normal", "Scheduled", message).await;
+        let what = (Kind::Normal, "Scheduled");
+        berth_events::publish(&self.client, NAME, pod, what, message).await;
         Ok(())
     }
 
@@ -78,46 +80,8 @@ impl Binder {
             return;
         }
         self.reported.insert(uid, message.to_owned());
-        self.event(pod, "Warning", "FailedScheduling", message.to_owned())
-            .await;
-    }
-
-    async fn event(&self, pod: &Pod, kind: &str, reason: &str, message: String) {
-        let (namespace, name) = identity(pod);
-        let now = Timestamp::now();
-        let event = Event {
-            metadata: ObjectMeta {
-                name: Some(format!("{name}.{:x}", now.as_nanosecond())),
-                namespace: Some(namespace.to_owned()),
-                ..ObjectMeta::default()
-            },
-            involved_object: ObjectReference {
-                api_version: Some("v1".into()),
-                kind: Some("Pod".into()),
-                namespace: Some(namespace.to_owned()),
-                name: Some(name.to_owned()),
-                uid: pod.metadata.uid.clone(),
-                resource_version: pod.metadata.resource_version.clone(),
-                ..ObjectReference::default()
-            },
-            type_: Some(kind.into()),
-            reason: Some(reason.into()),
-            message: Some(message),
-            count: Some(1),
-            first_timestamp: Some(Time(now)),
-            last_timestamp: Some(Time(now)),
-            source: Some(EventSource {
-                component: Some(NAME.into()),
-                host: None,
-            }),
-            reporting_component: Some(NAME.into()),
-            ..Event::default()
-        };
-        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        // An event is for people; losing one never undoes a decision.
-        if let Err(error) = events.create(&PostParams::default(), &event).await {
-            warn!(pod = name, %error, "event not written");
-        }
+        let what = (Kind::Warning, "FailedScheduling");
+        berth_events::publish(&self.client, NAME, pod, what, message.to_owned()).await;
     }
 }
 

@@ -17,10 +17,10 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::{self, Kind};
 use crate::owner::{controller_of, controller_ref, is_controlled_by};
 use crate::run::{self, ReconcileError, Step, gone_is_done, is_code, watch_all};
 use crate::selector;
+use berth_events::Kind;
 
 const COMPONENT: &str = "deployment-controller";
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -292,7 +292,7 @@ impl Rolling<'_> {
         if from != to {
             let direction = if to > from { "up" } else { "down" };
             let message = format!("Scaled {direction} replica set {name} from {from} to {to}");
-            event::publish(
+            berth_events::publish(
                 self.client,
                 COMPONENT,
                 &self.deployment,

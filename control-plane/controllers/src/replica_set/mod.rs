@@ -16,11 +16,11 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::{self, Kind};
 use crate::owner::{controller_of, controller_ref, is_controlled_by};
 use crate::pod_state::is_active;
 use crate::run::{self, ReconcileError, Step, gone_is_done, watch_all};
 use crate::selector;
+use berth_events::Kind;
 
 const COMPONENT: &str = "replicaset-controller";
 /// Pods made or deleted in one run; the next run goes on.
@@ -199,6 +199,6 @@ impl Set<'_> {
     }
 
     async fn say(&self, what: (Kind, &str), message: String) {
-        event::publish(self.client, COMPONENT, &self.set, what, message).await;
+        berth_events::publish(self.client, COMPONENT, &self.set, what, message).await;
     }
 }

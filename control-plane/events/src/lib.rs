@@ -1,4 +1,4 @@
-//! Events about what a controller did, for people.
+//! Events about what a part of the control plane did, for people.
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -8,14 +8,16 @@ use kube::{Api, Client, Resource};
 use tracing::warn;
 
 /// Normal, or a warning.
-#[derive(Clone, Copy)]
-pub(crate) enum Kind {
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// As intended.
     Normal,
+    /// Somebody should look.
     Warning,
 }
 
-/// Writes an event about `object`. A lost event never fails a run.
-pub(crate) async fn publish<K: Resource<DynamicType = ()>>(
+/// Writes an event about `object`. Losing one never undoes what was done.
+pub async fn publish<K: Resource<DynamicType = ()>>(
     client: &Client,
     component: &str,
     object: &K,
