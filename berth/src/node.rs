@@ -92,12 +92,14 @@ impl Node {
         kubelet: &berth_kubelet::Config,
         dns: IpAddr,
     ) -> anyhow::Result<()> {
-        let client = clients::from_kubeconfig(kubeconfig).await?;
+        let (services, follow) =
+            berth_services::Services::follow(clients::from_kubeconfig(kubeconfig).await?);
+        self.tasks.spawn(follow);
         let proxy = berth_service_proxy::Config::default();
         let stop = || self.agents.clone().cancelled_owned();
         self.spawn(
             "service proxy",
-            berth_service_proxy::run(client.clone(), proxy, stop()),
+            berth_service_proxy::run(services.clone(), proxy, stop()),
         );
         let names = berth_dns::Config {
             listen: dns,
@@ -105,7 +107,7 @@ impl Node {
             domain: kubelet.cluster_domain.clone(),
             resolv_conf: kubelet.resolv_conf.clone(),
         };
-        self.spawn("DNS server", berth_dns::run(client, names, stop()));
+        self.spawn("DNS server", berth_dns::run(services, names, stop()));
         Ok(())
     }
 

@@ -10,15 +10,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use berth_services::Services;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::system_conf::parse_resolv_conf;
 use hickory_server::Server;
-use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Api, Client};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 use tracing::warn;
@@ -71,7 +67,7 @@ pub enum DnsError {
 /// # Errors
 /// The address cannot be bound, or the sockets failed.
 pub async fn run(
-    client: Client,
+    services: Services,
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), DnsError> {
@@ -93,7 +89,7 @@ pub async fn run(
         () = shutdown => {
             server.shutdown_gracefully().await.map_err(|e| DnsError::Stopped(e.to_string()))
         }
-        () = follow_zone(client, &config.domain, publish) => {
+        () = follow_zone(services, &config.domain, publish) => {
             Err(DnsError::Stopped("the watches ended".into()))
         }
     }
@@ -116,33 +112,11 @@ fn upstream(config: &Config) -> Option<TokioResolver> {
     builder.build().ok()
 }
 
-async fn follow_zone(client: Client, domain: &str, publish: watch::Sender<Arc<Zone>>) {
-    let (services, service_changes) = follow::<Service>(Api::all(client.clone()));
-    let (slices, slice_changes) = follow::<EndpointSlice>(Api::all(client));
-    let mut changes = futures::stream::select(service_changes, slice_changes);
-    while changes.next().await.is_some() {
-        if let Some(zone) = Zone::new(domain, &services.state(), &slices.state()) {
+async fn follow_zone(mut services: Services, domain: &str, publish: watch::Sender<Arc<Zone>>) {
+    while services.changed().await {
+        let (services, slices) = services.now();
+        if let Some(zone) = Zone::new(domain, &services, &slices) {
             publish.send_replace(Arc::new(zone));
         }
     }
-}
-
-fn follow<K>(api: Api<K>) -> (reflector::Store<K>, impl Stream<Item = ()> + Unpin)
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
-    K: for<'de> k8s_openapi::serde::Deserialize<'de>,
-{
-    let (store, writer) = reflector::store();
-    let changes = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .filter_map(async |event| match event {
-            Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
-            Ok(_) => Some(()),
-            Err(error) => {
-                warn!(%error, "watch of {} failed; trying again", K::kind(&()));
-                None
-            }
-        });
-    (store, Box::pin(changes))
 }

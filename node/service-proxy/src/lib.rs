@@ -13,11 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_netlink::nft::{self, NftError};
-use futures::{Stream, StreamExt};
+use berth_services::Services;
 use k8s_openapi::api::core::v1::Service;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Api, Client};
 use tracing::{info, warn};
 
 pub use model::{Protocol, ServicePort};
@@ -56,29 +53,20 @@ pub enum ProxyError {
 /// # Errors
 /// None today: what fails is logged and tried again.
 pub async fn run(
-    client: Client,
+    mut services: Services,
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ProxyError> {
-    let (services, service_changes) = follow::<Service>(Api::all(client.clone()));
-    let (slices, slice_changes) = follow::<EndpointSlice>(Api::all(client));
-    let mut changes = futures::stream::select(service_changes, slice_changes);
     let mut shutdown = std::pin::pin!(shutdown);
     let mut applied = rules::Applied::default();
     loop {
-        // Cancel-safe: a change that is not taken stays in its stream.
         tokio::select! {
             () = &mut shutdown => return Ok(()),
-            change = changes.next() => if change.is_none() { return Ok(()) },
+            changed = services.changed() => if !changed { return Ok(()) },
         }
-        let mut deadline = std::pin::pin!(tokio::time::sleep(GATHER));
-        loop {
-            tokio::select! {
-                () = &mut deadline => break,
-                change = changes.next() => if change.is_none() { return Ok(()) },
-            }
-        }
-        let desired = model::service_ports(&services.state(), &slices.state());
+        tokio::time::sleep(GATHER).await;
+        let (all, slices) = services.now();
+        let desired = model::service_ports(&all, &slices);
         while let Err(error) = apply(&config.table, &mut applied, &desired).await {
             warn!(%error, "service rules not applied; writing the whole table");
             applied = rules::Applied::default();
@@ -121,26 +109,6 @@ async fn apply(
     info!(ports = count, "service rules applied");
     *applied = next;
     Ok(())
-}
-
-fn follow<K>(api: Api<K>) -> (reflector::Store<K>, impl Stream<Item = ()> + Unpin)
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
-    K: for<'de> serde::Deserialize<'de>,
-{
-    let (store, writer) = reflector::store();
-    let changes = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .reflect(writer)
-        .filter_map(async |event| match event {
-            Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => None,
-            Ok(_) => Some(()),
-            Err(error) => {
-                warn!(%error, "watch of {} failed; trying again", K::kind(&()));
-                None
-            }
-        });
-    (store, Box::pin(changes))
 }
 
 /// Addresses of a Service that are cluster addresses (not `None`, not empty).
