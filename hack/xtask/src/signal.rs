@@ -3,7 +3,7 @@
 use std::process::Child;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -30,6 +30,14 @@ impl Interrupts {
     /// The signal that came since the last call.
     pub fn pending(&mut self) -> Option<i32> {
         self.0.pending().next()
+    }
+
+    /// An error when a signal has come, for work that then unwinds in order.
+    pub fn check(&mut self) -> Result<()> {
+        match self.pending() {
+            Some(signal) => bail!("interrupted by signal {signal}"),
+            None => Ok(()),
+        }
     }
 
     /// Waits until a signal comes or `child` ends.

@@ -1,11 +1,17 @@
 //! `cargo xtask bench`: berth and a peer, alternating, in one run.
 
+mod counts;
+mod hierarchy;
 mod oci;
+mod runtime;
 mod sample;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+
+use crate::dist;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -24,24 +30,42 @@ pub struct Options {
     #[arg(long)]
     json: bool,
     /// Pairs of runs a case
-    #[arg(long, default_value_t = 30)]
-    runs: usize,
+    #[arg(long, alias = "runs", default_value_t = 30)]
+    pairs: usize,
+    /// Also count system calls and processes (oci; needs strace)
+    #[arg(long)]
+    counts: bool,
+    /// Use the programs of this folder instead of building them
+    #[arg(long, hide = true)]
+    prebuilt: Option<PathBuf>,
+}
+
+/// How a bench is taken.
+struct Terms {
+    pairs: usize,
+    counts: bool,
 }
 
 /// Measures and prints one line a case and peer.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let results = match options.name {
-        Name::Oci => oci::run(options.runs)?,
+    let programs = match &options.prebuilt {
+        Some(folder) => folder.canonicalize()?,
+        None => dist::build()?,
     };
-    for result in results {
-        println!(
-            "{}",
-            if options.json {
-                result.json()
-            } else {
-                result.line()
-            }
-        );
+    let terms = Terms {
+        pairs: options.pairs,
+        counts: options.counts,
+    };
+    let print = |result: &sample::Comparison| {
+        let text = if options.json {
+            result.json()
+        } else {
+            result.line()
+        };
+        println!("{text}");
+    };
+    match options.name {
+        Name::Oci => oci::run(&programs, &terms, print)?,
     }
     Ok(ExitCode::SUCCESS)
 }

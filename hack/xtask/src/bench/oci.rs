@@ -1,18 +1,18 @@
 //! One container of `/bin/true` under berth-oci, crun and runc.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use serde_json::json;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
 
+use super::runtime::Runtime;
 use super::sample::Comparison;
+use super::{Terms, counts, hierarchy};
 use crate::preflight::{self, Need};
-use crate::{bundle, dist, process};
+use crate::signal::Interrupts;
+use crate::{bundle, process};
 
 const PEERS: [Need; 2] = [
     Need {
@@ -27,140 +27,187 @@ const PEERS: [Need; 2] = [
     },
 ];
 
-/// A runtime's command line, with its own state folder.
-struct Runtime {
-    name: String,
-    program: PathBuf,
-    arguments: Vec<String>,
+/// A named operation, and how many command lines it is.
+struct Case {
+    name: &'static str,
+    lines: u64,
+    run: fn(&Runtime, &Bundles) -> Result<()>,
 }
 
-/// A case's name and one run of it, in milliseconds.
-type Case = (&'static str, fn(&Runtime, &Path) -> Result<f64>);
+const BRIEF: [Case; 2] = [
+    Case {
+        name: "create+start+delete",
+        lines: 3,
+        run: |runtime, bundles| runtime.three_processes(&bundles.brief),
+    },
+    Case {
+        name: "run",
+        lines: 1,
+        run: |runtime, bundles| runtime.run(&bundles.brief),
+    },
+];
 
-/// Measures every case against every peer that runs here.
-pub fn run(runs: usize) -> Result<Vec<Comparison>> {
+const EXEC: Case = Case {
+    name: "exec",
+    lines: 1,
+    run: |runtime, _| runtime.exec(),
+};
+
+/// Bundles over one root file system.
+struct Bundles {
+    /// The process ends at once.
+    brief: PathBuf,
+    /// The process stays.
+    lasting: PathBuf,
+    /// The process prints which cgroups it is in.
+    telling: PathBuf,
+}
+
+/// berth and a peer under the same terms.
+struct Sides<'a> {
+    folder: &'a Path,
+    bundles: &'a Bundles,
+    ours: Runtime,
+    theirs: Runtime,
+    note: String,
+}
+
+/// Measures every case against every peer and tells each result as soon as it is known.
+pub fn run(programs: &Path, terms: &Terms, tell: impl Fn(&Comparison)) -> Result<()> {
     preflight::ensure(&PEERS)?;
-    let programs = dist::build()?;
+    let mut interrupts = Interrupts::take()?;
+    let hierarchy = hierarchy::unify()?;
     let folder = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
-    let bundle = make_bundle(folder.path())?;
-    let mut results = Vec::new();
+    let bundles = make_bundles(folder.path())?;
     for peer in ["crun", "runc"] {
         let program = process::find(peer).with_context(|| format!("no {peer}"))?;
-        let (ours, theirs) = runtimes(folder.path(), &programs, peer, program, &bundle)?;
-        let cases: [Case; 2] = [
-            ("create+start+delete", three_processes),
-            ("run", one_process),
-        ];
-        for (case, measure) in cases {
-            // the first pair warms the page cache
-            let mut pairs = Vec::new();
-            for _ in 0..=runs {
-                pairs.push((measure(&ours, &bundle)?, measure(&theirs, &bundle)?));
+        let mut sides = Sides {
+            folder: folder.path(),
+            bundles: &bundles,
+            ours: Runtime::new(programs.join("berth-oci"), folder.path())?,
+            theirs: Runtime::new(program, folder.path())?,
+            note: String::new(),
+        };
+        sides.note = format!("cgroups: {hierarchy}; {}", sides.cgroups()?);
+        for case in &BRIEF {
+            tell(&sides.compare(case, terms, &mut interrupts)?);
+        }
+        let _ours = sides.ours.lasting(&bundles.lasting)?;
+        let _theirs = sides.theirs.lasting(&bundles.lasting)?;
+        tell(&sides.compare(&EXEC, terms, &mut interrupts)?);
+    }
+    Ok(())
+}
+
+impl Sides<'_> {
+    /// In which group each side put its container, as the container sees it.
+    fn cgroups(&self) -> Result<String> {
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let told: Result<Vec<String>> = [&self.ours, &self.theirs]
+            .into_iter()
+            .map(|runtime| {
+                let name = &runtime.name;
+                let text = runtime.output(&self.bundles.telling)?;
+                let groups = groups_made(&own, &text);
+                Ok(format!("{name} made {groups}"))
+            })
+            .collect();
+        Ok(told?.join(", "))
+    }
+
+    fn compare(
+        &self,
+        case: &Case,
+        terms: &Terms,
+        interrupts: &mut Interrupts,
+    ) -> Result<Comparison> {
+        let measure = |runtime: &Runtime| -> Result<f64> {
+            let started = Instant::now();
+            (case.run)(runtime, self.bundles)?;
+            Ok(started.elapsed().as_secs_f64() * 1000.0)
+        };
+        // the first pair warms the page cache
+        let mut measured = Vec::new();
+        for _ in 0..=terms.pairs {
+            interrupts.check()?;
+            measured.push((measure(&self.ours)?, measure(&self.theirs)?));
+        }
+        measured.remove(0);
+        let mut note = self.note.clone();
+        if terms.counts {
+            for runtime in [&self.ours, &self.theirs] {
+                let run = |runtime: &Runtime| (case.run)(runtime, self.bundles);
+                let counts = counts::of(runtime, self.folder, case.lines, run)?;
+                note.push_str(&format!(
+                    "; {}: {} system calls, {} processes and threads",
+                    runtime.name, counts.calls, counts.processes
+                ));
             }
-            pairs.remove(0);
-            results.push(Comparison {
-                bench: "oci",
-                case,
-                peer: theirs.name.clone(),
-                pairs,
-            });
         }
+        Ok(Comparison {
+            bench: "oci",
+            case: case.name.into(),
+            unit: "ms",
+            peer: self.theirs.name.clone(),
+            pairs: measured,
+            note,
+        })
     }
-    Ok(results)
 }
 
-/// Ours and the peer, under the same terms: where the peer cannot use this host's
-/// cgroups (crun on some hybrid hosts), neither does.
-fn runtimes(
-    folder: &Path,
-    programs: &Path,
-    peer: &str,
-    program: PathBuf,
-    bundle: &Path,
-) -> Result<(Runtime, Runtime)> {
-    let version = process::output(Command::new(&program).arg("--version"))?;
-    let version = version
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .replace(" version", "");
-    let state = |name: &str| folder.join(format!("state-{name}")).display().to_string();
-    let mut ours = Runtime {
-        name: "berth-oci".into(),
-        program: programs.join("berth-oci"),
-        arguments: vec!["--root".into(), state("berth")],
+/// The hierarchies in which a container is elsewhere than this process.
+fn groups_made(own: &str, container: &str) -> String {
+    let places = |text: &str| -> Vec<(String, String)> {
+        let lines = text
+            .lines()
+            .filter_map(|line| line.split_once(':')?.1.split_once(':'));
+        lines
+            .map(|(kind, path)| (kind.to_owned(), path.to_owned()))
+            .collect()
     };
-    let mut theirs = Runtime {
-        name: version,
-        program,
-        arguments: vec!["--root".into(), state(peer)],
-    };
-    if one_process(&theirs, bundle).is_err() {
-        for runtime in [&mut ours, &mut theirs] {
-            runtime.arguments.push("--cgroup-manager=disabled".into());
-        }
-        theirs.name.push_str(" (both without cgroups)");
-        one_process(&theirs, bundle).with_context(|| format!("{peer} does not run here"))?;
+    let own = places(own);
+    let made: Vec<String> = places(container)
+        .into_iter()
+        .filter(|place| !own.contains(place))
+        .map(|(kind, _)| match kind.as_str() {
+            "" => "v2".to_owned(),
+            _ => format!("v1 {kind}"),
+        })
+        .collect();
+    if made.is_empty() {
+        return "no group".into();
     }
-    Ok((ours, theirs))
+    format!("{} ({})", made.len(), made.join(" "))
 }
 
-/// create, start, the exit told by pidfd, delete without --force: forced deletes poll.
-fn three_processes(runtime: &Runtime, bundle: &Path) -> Result<f64> {
-    let pid_file = bundle.join("pid");
-    let (id, path) = ("bench", bundle.display().to_string());
-    let pid_path = pid_file.display().to_string();
-    let started = Instant::now();
-    runtime.call(&["create", "--bundle", &path, "--pid-file", &pid_path, id])?;
-    let pid: i32 = fs::read_to_string(&pid_file)?.trim().parse()?;
-    let pid = Pid::from_raw(pid).context("process id 0")?;
-    let exit = pidfd_open(pid, PidfdFlags::empty()).context("cannot open the process")?;
-    runtime.call(&["start", id])?;
-    poll(&mut [PollFd::new(&exit, PollFlags::IN)], None)?;
-    runtime.call(&["delete", id])?;
-    Ok(started.elapsed().as_secs_f64() * 1000.0)
-}
-
-fn one_process(runtime: &Runtime, bundle: &Path) -> Result<f64> {
-    let started = Instant::now();
-    runtime.call(&["run", "--bundle", &bundle.display().to_string(), "bench"])?;
-    Ok(started.elapsed().as_secs_f64() * 1000.0)
-}
-
-impl Runtime {
-    fn call(&self, arguments: &[&str]) -> Result<()> {
-        let log = tempfile::tempfile()?;
-        let status = Command::new(&self.program)
-            .args(&self.arguments)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(File::options().write(true).open("/dev/null")?)
-            .stderr(log.try_clone()?)
-            .status()
-            .with_context(|| format!("cannot run {}", self.name))?;
-        if !status.success() {
-            let mut text = String::new();
-            std::io::Seek::rewind(&mut &log)?;
-            std::io::Read::read_to_string(&mut &log, &mut text)?;
-            ensure!(
-                false,
-                "{} {}: {}",
-                self.name,
-                arguments.join(" "),
-                text.trim()
-            );
-        }
-        Ok(())
-    }
-}
-
-fn make_bundle(folder: &Path) -> Result<PathBuf> {
-    let bundle = folder.join("bundle");
-    let rootfs = bundle.join("rootfs");
+fn make_bundles(folder: &Path) -> Result<Bundles> {
+    let rootfs = folder.join("rootfs");
     bundle::unpack_busybox(&rootfs)?;
-    let mut spec = bundle::specification(&["/bin/true"], Path::new("rootfs"));
-    // the oldest peer here knows version 1.0.2
-    spec["ociVersion"] = json!("1.0.2");
-    fs::write(bundle.join("config.json"), serde_json::to_vec(&spec)?)?;
-    Ok(bundle)
+    let make = |name: &str, arguments: &[&str]| -> Result<PathBuf> {
+        let bundle = folder.join(name);
+        fs::create_dir(&bundle)?;
+        let mut spec: Value = bundle::specification(arguments, &rootfs);
+        // the oldest peer here knows version 1.0.2
+        spec["ociVersion"] = json!("1.0.2");
+        fs::write(bundle.join("config.json"), serde_json::to_vec(&spec)?)?;
+        Ok(bundle)
+    };
+    Ok(Bundles {
+        brief: make("brief", &["/bin/true"])?,
+        lasting: make("lasting", &["/bin/sleep", "100000"])?,
+        telling: make("telling", &["/bin/cat", "/proc/self/cgroup"])?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_which_groups_a_runtime_made() {
+        let own = "2:pids:/\n1:cpu,cpuacct:/here\n0::/\n";
+        let both = groups_made(own, "2:pids:/x\n1:cpu,cpuacct:/here\n0::/x\n");
+        assert_eq!(both, "2 (v1 pids v2)");
+        assert_eq!(groups_made(own, own), "no group");
+    }
 }

@@ -5,63 +5,84 @@ use serde_json::json;
 /// One case against one peer.
 pub struct Comparison {
     pub bench: &'static str,
-    pub case: &'static str,
+    pub case: String,
+    /// `ms`, `KiB` or `1/s`.
+    pub unit: &'static str,
     /// Name and version.
     pub peer: String,
-    /// (berth, peer) in milliseconds, taken one right after the other.
+    /// (berth, peer), taken one right after the other.
     pub pairs: Vec<(f64, f64)>,
+    /// What the reader has to know to judge the comparison.
+    pub note: String,
+}
+
+/// What is told of one side.
+struct Side {
+    median: f64,
+    p95: f64,
 }
 
 impl Comparison {
-    /// One line for people.
+    /// Lines for people: the figures, and the note below.
     pub fn line(&self) -> String {
-        let (berth, peer) = self.medians();
+        let (berth, peer) = self.sides();
+        let Self {
+            bench, unit, note, ..
+        } = self;
         format!(
-            "{:<4} {:<20} berth {berth:7.2} ms   {:<28} {peer:7.2} ms   ratio {:.2}   ({} runs)",
-            self.bench,
+            "{bench:<4} {:<22} berth {:8.2} (p95 {:8.2}) {unit:<3}  {:<20} {:8.2} (p95 {:8.2}) {unit:<3}  \
+             ratio {:.2}  ({} runs)\n     {note}",
             self.case,
+            berth.median,
+            berth.p95,
             self.peer,
+            peer.median,
+            peer.p95,
             self.ratio(),
-            self.pairs.len()
+            self.pairs.len(),
         )
     }
 
     /// One JSON object.
     pub fn json(&self) -> String {
-        let (berth, peer) = self.medians();
+        let (berth, peer) = self.sides();
         let round = |value: f64| (value * 1000.0).round() / 1000.0;
         json!({
-            "bench": self.bench, "case": self.case, "unit": "ms",
-            "berth": round(berth), "peer": self.peer, "peer_value": round(peer),
+            "bench": self.bench, "case": self.case, "unit": self.unit,
+            "berth": round(berth.median), "berth_p95": round(berth.p95),
+            "peer": self.peer,
+            "peer_value": round(peer.median), "peer_p95": round(peer.p95),
             "ratio": round(self.ratio()), "runs": self.pairs.len(),
+            "note": self.note,
         })
         .to_string()
     }
 
-    fn medians(&self) -> (f64, f64) {
+    fn sides(&self) -> (Side, Side) {
         let (berth, peer): (Vec<f64>, Vec<f64>) = self.pairs.iter().copied().unzip();
-        (median(berth), median(peer))
+        let side = |values: Vec<f64>| Side {
+            median: quantile(values.clone(), 0.5),
+            p95: quantile(values, 0.95),
+        };
+        (side(berth), side(peer))
     }
 
     /// The median of the pairs' ratios: load that comes and goes meets both of a pair.
     fn ratio(&self) -> f64 {
-        median(
-            self.pairs
-                .iter()
-                .map(|(berth, peer)| berth / peer)
-                .collect(),
-        )
+        let ratios = self.pairs.iter().map(|(berth, peer)| berth / peer);
+        quantile(ratios.collect(), 0.5)
     }
 }
 
-/// The middle value; NaN of nothing.
-fn median(mut values: Vec<f64>) -> f64 {
+/// The value below which the share `q` lies, interpolated between neighbours; NaN of nothing.
+fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => values[n / 2],
-        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
-    }
+    let Some(last) = values.len().checked_sub(1) else {
+        return f64::NAN;
+    };
+    let place = q * last as f64;
+    let (below, above) = (place.floor() as usize, place.ceil() as usize);
+    values[below] + (values[above] - values[below]) * (place - below as f64)
 }
 
 #[cfg(test)]
@@ -73,15 +94,23 @@ mod tests {
         let pairs = vec![(1.0, 2.0), (10.0, 20.0), (3.0, 3.0)];
         let comparison = Comparison {
             bench: "oci",
-            case: "run",
+            case: "run".into(),
+            unit: "ms",
             peer: "p 1".into(),
             pairs,
+            note: "both idle".into(),
         };
-        assert!(
-            comparison.json().contains("\"ratio\":0.5"),
-            "{}",
-            comparison.json()
-        );
+        let told: serde_json::Value = serde_json::from_str(&comparison.json()).unwrap();
+        assert_eq!(told["ratio"], 0.5, "{told}");
+        assert_eq!(told["berth"], 3.0);
+        assert_eq!(told["note"], "both idle");
         assert!(comparison.line().contains("ratio 0.50"));
+    }
+
+    #[test]
+    fn quantiles_lie_between_neighbours() {
+        assert_eq!(quantile(vec![4.0, 1.0, 2.0, 3.0], 0.5), 2.5);
+        assert_eq!(quantile((0..=100).map(f64::from).collect(), 0.95), 95.0);
+        assert!(quantile(Vec::new(), 0.5).is_nan());
     }
 }
