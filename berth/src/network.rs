@@ -1,6 +1,7 @@
 //! What the node agent itself changes on the host's network, recorded before it is
 //! changed, so that the end, or the next start after a crash, puts it back.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,11 @@ use berth_netlink::Socket;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+/// Switches that a bridge network turns on.
+const SYSCTLS: [&str; 2] = [
+    "/proc/sys/net/ipv4/ip_forward",
+    "/proc/sys/net/ipv6/conf/all/forwarding",
+];
 /// The bridge and network of berth's own default configuration.
 const BRIDGE: &str = "berth0";
 const NETWORK: &str = "berth";
@@ -17,7 +22,8 @@ const NETWORK: &str = "berth";
 /// The host as it was.
 #[derive(Debug, Serialize, Deserialize)]
 struct Before {
-    ip_forward: String,
+    /// Path and value of each of [`SYSCTLS`] that the kernel has.
+    sysctls: BTreeMap<String, String>,
     dns: IpAddr,
     bridge_was_there: bool,
 }
@@ -53,10 +59,10 @@ impl HostNetwork {
 
     fn observe(record: &Path, dns: IpAddr) -> anyhow::Result<Before> {
         let before = Before {
-            ip_forward: std::fs::read_to_string(IP_FORWARD)
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
+            sysctls: SYSCTLS
+                .iter()
+                .filter_map(|path| Some(((*path).to_owned(), value(path)?)))
+                .collect(),
             dns,
             bridge_was_there: Socket::open()?.link(BRIDGE)?.is_some(),
         };
@@ -85,10 +91,13 @@ impl HostNetwork {
         if let Err(error) = self.restore_links() {
             failed("remove the node's links and addresses", error.as_ref());
         }
-        if std::fs::read_to_string(IP_FORWARD).is_ok_and(|now| now.trim() != self.before.ip_forward)
-            && let Err(error) = std::fs::write(IP_FORWARD, &self.before.ip_forward)
-        {
-            failed("restore net.ipv4.ip_forward", &error);
+        for (path, before) in &self.before.sysctls {
+            // A read-only one that nobody changed needs no write.
+            if value(path).as_ref() != Some(before)
+                && let Err(error) = std::fs::write(path, before)
+            {
+                failed(&format!("restore `{path}`"), &error);
+            }
         }
         if let Err(error) = std::fs::remove_file(&self.record) {
             failed("remove the record of the host's network", &error);
@@ -105,6 +114,12 @@ impl HostNetwork {
         }
         Ok(())
     }
+}
+
+/// The value of a sysctl; none where the kernel has no such key.
+fn value(path: &str) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    Some(text.trim().to_owned())
 }
 
 fn host_prefix(address: IpAddr) -> u8 {
