@@ -60,9 +60,8 @@ fn thirty(tour: &mut Tour) -> Result<()> {
         ensure!(text.lines().count() == 30, "{} run", text.lines().count());
         Ok(())
     })?;
-    // the sandbox of each pod holds the one container: counted by its shell
-    let shells = processes_named("sh", "trap 'exit 0' TERM; while :; do sleep 1; done")?;
-    ensure!(shells == 30, "{shells} containers for 30 pods");
+    let containers = containers_running("trap 'exit 0' TERM; while :; do sleep 1; done")?;
+    ensure!(containers == 30, "{containers} containers for 30 pods");
     let wait = tour.timeout(90);
     tour.run(&["delete", "pods", "-l", "tour=many", &wait])
         .map(drop)
@@ -226,7 +225,7 @@ fn interrupted(tour: &mut Tour) -> Result<()> {
     node.signal(SIGINT)?;
     node.wait(tour.limit(30))?;
     ensure!(tour.data.join("admin.conf").exists(), "the data is gone");
-    let monitors = processes_named("berth-monitor", "")?;
+    let monitors = processes()?.values().filter(|p| p.is_monitor()).count();
     ensure!(monitors == 0, "{monitors} monitors still run");
     Ok(())
 }
@@ -259,15 +258,45 @@ fn log_of(pod: &str) -> Result<std::path::PathBuf> {
         .join("main/0.log"))
 }
 
-/// How many processes have this name and hold this text in their command line.
-fn processes_named(name: &str, text: &str) -> Result<usize> {
-    let mut count = 0;
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        let command = read("cmdline");
-        let first = command.split('\0').next().unwrap_or_default();
-        let named = first.rsplit('/').next() == Some(name) || read("comm").trim() == name;
-        count += usize::from(named && command.contains(text) && !command.is_empty());
+/// How many containers run this command. The parent of a container's first process is its
+/// monitor; its forks, which for a moment have the same command line, have other parents.
+fn containers_running(command: &str) -> Result<usize> {
+    let all = processes()?;
+    let fits = |process: &&Process| {
+        process.command.contains(command)
+            && all.get(&process.parent).is_some_and(Process::is_monitor)
+    };
+    Ok(all.values().filter(fits).count())
+}
+
+struct Process {
+    parent: u32,
+    command: String,
+}
+
+impl Process {
+    /// Whether it is the monitor of one of the tour's pods.
+    fn is_monitor(&self) -> bool {
+        let program = self.command.split('\0').next().unwrap_or_default();
+        program.ends_with("berth-monitor") && self.command.contains("/run/berth/")
     }
-    Ok(count)
+}
+
+/// Every process that is there, by its number.
+fn processes() -> Result<BTreeMap<u32, Process>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
+        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        let status = read("status");
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        let Some(parent) = parent.and_then(|text| text.trim().parse().ok()) else {
+            continue; // it has ended meanwhile
+        };
+        let command = read("cmdline");
+        found.insert(pid, Process { parent, command });
+    }
+    Ok(found)
 }
