@@ -31,6 +31,13 @@ impl Cache {
         &self.root
     }
 
+    /// A part of the cache, as a cache of its own.
+    pub fn section(&self, name: &str) -> Result<Self> {
+        Ok(Self {
+            root: self.folder(name)?,
+        })
+    }
+
     /// A folder of this name that is kept and changed in place.
     pub fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.root.join(name);

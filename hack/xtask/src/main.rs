@@ -6,6 +6,7 @@ mod bundle;
 mod cache;
 mod dist;
 mod images;
+mod peers;
 mod preflight;
 mod process;
 mod registry;
@@ -43,6 +44,8 @@ enum Verb {
     Up(up::Options),
     /// Measure against the peers, alternating, in one run
     Bench(bench::Options),
+    /// Build or unpack what the benches compare with (cached) and print where it is
+    Peers(peers::Options),
     /// Run a command in the reference VM: Linux 6.12, full cgroup v2
     Vm(vm::Options),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Up(options) => up::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Peers(options) => peers::run(&options),
         Verb::Vm(options) => vm::run(&options),
     };
     match result {

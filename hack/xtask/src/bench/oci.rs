@@ -4,28 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::runtime::Runtime;
 use super::sample::Comparison;
 use super::{Terms, counts, hierarchy};
-use crate::preflight::{self, Need};
+use crate::cache::Cache;
 use crate::signal::Interrupts;
-use crate::{bundle, process};
-
-const PEERS: [Need; 2] = [
-    Need {
-        package: "crun",
-        program: "crun",
-        why: "the peer of the bench, in C",
-    },
-    Need {
-        package: "runc",
-        program: "runc",
-        why: "the peer of the bench, in Go",
-    },
-];
+use crate::{bundle, peers};
 
 /// A named operation, and how many command lines it is.
 struct Case {
@@ -74,18 +61,17 @@ struct Sides<'a> {
 
 /// Measures every case against every peer and tells each result as soon as it is known.
 pub fn run(programs: &Path, terms: &Terms, tell: impl Fn(&Comparison)) -> Result<()> {
-    preflight::ensure(&PEERS)?;
+    let cache = Cache::open()?;
     let mut interrupts = Interrupts::take()?;
     let hierarchy = hierarchy::unify()?;
     let folder = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
     let bundles = make_bundles(folder.path())?;
-    for peer in ["crun", "runc"] {
-        let program = process::find(peer).with_context(|| format!("no {peer}"))?;
+    for peer in [peers::crun(&cache)?, peers::runc(&cache)?] {
         let mut sides = Sides {
             folder: folder.path(),
             bundles: &bundles,
             ours: Runtime::new(programs.join("berth-oci"), folder.path())?,
-            theirs: Runtime::new(program, folder.path())?,
+            theirs: Runtime::new(peer.program(peer.name), folder.path())?,
             note: String::new(),
         };
         sides.note = format!("cgroups: {hierarchy}; {}", sides.cgroups()?);
