@@ -135,7 +135,7 @@ fn describe(status: &ContainerStatus) -> String {
             )
         }
         ContainerState::ContainerExited => format!(
-            "exited {} ago with {} ({}{}), attempt {attempt}; waits on its restart policy and back-off",
+            "exited {} ago with {} ({}{}), attempt {attempt}; {}",
             local::age(status.finished_at),
             status.exit_code,
             status.reason,
@@ -144,6 +144,11 @@ fn describe(status: &ContainerStatus) -> String {
             } else {
                 format!(": {}", status.message)
             },
+            if status.exit_code == 0 {
+                "done, unless its restart policy is Always"
+            } else {
+                "waits on its restart policy and back-off"
+            }
         ),
         ContainerState::ContainerUnknown => "unknown: its monitor does not answer".into(),
     }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::NodeSystemInfo;
 
 /// The Kubernetes version whose behaviour this kubelet has.
-pub const KUBELET_VERSION: &str = concat!("v1.36.0+berth.", env!("CARGO_PKG_VERSION"));
+pub const KUBELET_VERSION: &str = concat!("v1.36.3+berth", env!("CARGO_PKG_VERSION"));
 
 /// `status.nodeInfo`; `runtime` is `name://version`.
 #[must_use]
