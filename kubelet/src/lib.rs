@@ -11,6 +11,7 @@ pub mod cri;
 pub mod event;
 pub mod eviction;
 pub mod image;
+pub mod log;
 pub mod mirror;
 pub mod node;
 pub mod objects;

@@ -31,7 +31,7 @@ use crate::source::{Origin, SourceEvent, apiserver, file};
 use crate::status_sync::status_sync;
 use crate::sync_loop::{Inputs, SyncLoop};
 use crate::volume::Volumes;
-use crate::{mirror, orphan, pleg};
+use crate::{log, mirror, orphan, pleg};
 
 /// How long the CRI server may take to answer at start.
 const RUNTIME_WAIT: Duration = Duration::from_secs(30);
@@ -225,7 +225,7 @@ impl Kubelet {
         spawn(tasks, "the PLEG", pleg::run(cri, pleg_events));
         spawn(tasks, "the sync loop", sync_loop.run(inputs));
         self.spawn_sources(tasks, &sources, &files_read);
-        self.spawn_server(tasks, store.clone());
+        self.spawn_logs(tasks, &store);
         let eviction = Eviction {
             config: self.config.clone(),
             cri: self.cri.clone(),
@@ -334,6 +334,13 @@ impl Kubelet {
                 tracing::error!(error = crate::chain::chain(&error), "no HTTPS server");
             }
         });
+    }
+
+    /// The server, for logs among others, and what keeps logs small.
+    fn spawn_logs(&self, tasks: &mut JoinSet<RunError>, store: &PodStore) {
+        self.spawn_server(tasks, store.clone());
+        let rotation = log::run(self.config.clone(), self.cri.clone(), store.clone());
+        spawn(tasks, "the rotation of logs", rotation);
     }
 
     fn spawn_node(

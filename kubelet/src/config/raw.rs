@@ -55,4 +55,14 @@ pub struct RawConfig {
     pub reserved_cpu: Option<String>,
     /// Memory kept from pods, a quantity; none.
     pub reserved_memory: Option<String>,
+    /// Size of a container log from which on it is rotated, a quantity; `10Mi`. A negative
+    /// one turns rotation off.
+    #[serde(alias = "containerLogMaxSize")]
+    pub container_log_max_size: Option<String>,
+    /// Most files of one container log, the one being written among them, at least 2; 5.
+    #[serde(alias = "containerLogMaxFiles")]
+    pub container_log_max_files: Option<u32>,
+    /// Time between two looks at the container logs; 10, at least 3.
+    #[serde(alias = "containerLogMonitorInterval")]
+    pub container_log_monitor_interval: Option<u64>,
 }

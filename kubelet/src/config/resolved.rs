@@ -53,8 +53,21 @@ pub struct Config {
     pub sync_frequency: Duration,
     /// Time a CRI call other than pulls and stops may take (runtimeRequestTimeout, 2 min).
     pub runtime_timeout: Duration,
+    /// When container logs are rotated.
+    pub container_logs: ContainerLogs,
     /// Largest restart back-off (crashLoopBackOff.maxContainerRestartPeriod, 300 s).
     pub max_backoff: Duration,
+}
+
+/// When container logs are rotated, and what is kept of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContainerLogs {
+    /// Bytes from which on a log is rotated; `None` means never.
+    pub max_size: Option<u64>,
+    /// Most files of one log, the one being written among them; at least 2.
+    pub max_files: usize,
+    /// Time between two looks.
+    pub interval: Duration,
 }
 
 /// Where and how pod cgroups are made.
@@ -96,6 +109,13 @@ pub enum ConfigError {
     /// The host's name cannot be a node name.
     #[error("`{0}` cannot be a node name: lower case letters, digits, `-` and `.` only")]
     NodeName(String),
+    /// A number is too small.
+    #[error("`{field}` must be at least {least}, not {number}")]
+    TooSmall {
+        field: &'static str,
+        least: u64,
+        number: u64,
+    },
     /// A quantity does not parse.
     #[error("`{field}`: `{text}` is not a quantity")]
     Quantity { field: &'static str, text: String },
@@ -107,6 +127,7 @@ impl Config {
     /// # Errors
     /// Names the field that cannot be honoured.
     pub fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
+        let container_logs = container_logs(&raw)?;
         let node_name = node_name(raw.node_name)?;
         readable("kubeconfig", raw.kubeconfig.as_ref())?;
         readable("client_ca", raw.client_ca.as_ref())?;
@@ -147,6 +168,7 @@ impl Config {
             reserved_memory: amount("reserved_memory", raw.reserved_memory, quantity::value)?,
             sync_frequency: Duration::from_secs(60),
             runtime_timeout: Duration::from_secs(120),
+            container_logs,
             max_backoff: Duration::from_secs(300),
         })
     }
@@ -205,6 +227,33 @@ fn amount(
     parse(&text).ok_or(ConfigError::Quantity { field, text })
 }
 
+fn container_logs(raw: &RawConfig) -> Result<ContainerLogs, ConfigError> {
+    let field = "container_log_max_size";
+    let size = match &raw.container_log_max_size {
+        Some(_) => amount(field, raw.container_log_max_size.clone(), quantity::value)?,
+        None => 10 << 20,
+    };
+    let files = u64::from(raw.container_log_max_files.unwrap_or(5));
+    let interval = raw.container_log_monitor_interval.unwrap_or(10);
+    Ok(ContainerLogs {
+        max_size: u64::try_from(size).ok(),
+        max_files: usize::try_from(at_least("container_log_max_files", 2, files)?)
+            .unwrap_or(usize::MAX),
+        interval: Duration::from_secs(at_least("container_log_monitor_interval", 3, interval)?),
+    })
+}
+
+fn at_least(field: &'static str, least: u64, number: u64) -> Result<u64, ConfigError> {
+    match number >= least {
+        true => Ok(number),
+        false => Err(ConfigError::TooSmall {
+            field,
+            least,
+            number,
+        }),
+    }
+}
+
 /// The address the default route would use: connecting a UDP socket sends nothing.
 fn default_source_address() -> IpAddr {
     let find = || -> std::io::Result<IpAddr> {
@@ -230,6 +279,22 @@ mod tests {
         assert_eq!(config.healthz.unwrap().to_string(), "127.0.0.1:10248");
         assert_eq!(config.max_pods, 110);
         assert_eq!(config.cluster_domain, "cluster.local");
+        let logs = ContainerLogs {
+            max_size: Some(10 * 1024 * 1024),
+            max_files: 5,
+            interval: Duration::from_secs(10),
+        };
+        assert_eq!(config.container_logs, logs);
+    }
+
+    #[test]
+    fn rotation_is_configured_in_the_stock_words() {
+        let text = serde_json::json!({
+            "containerLogMaxSize": "-1", "containerLogMaxFiles": 2, "node_name": "n",
+        });
+        let raw: RawConfig = serde_json::from_value(text).unwrap();
+        let logs = Config::resolve(raw).unwrap().container_logs;
+        assert_eq!((logs.max_size, logs.max_files), (None, 2));
     }
 
     #[test]
@@ -266,6 +331,13 @@ mod tests {
                 ..base()
             })
             .contains("reserved_cpu")
+        );
+        assert!(
+            refuse(RawConfig {
+                container_log_max_files: Some(1),
+                ..base()
+            })
+            .contains("`container_log_max_files` must be at least 2, not 1")
         );
     }
 }

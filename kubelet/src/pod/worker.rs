@@ -4,6 +4,7 @@
 //! that they only shorten the grace period.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::{PodUid, cri_config, prune};
 use crate::chain::chain;
 use crate::clock::now_millis;
 use crate::cri::CriError;
+use crate::log::LogFiles;
 use crate::probe::Probes;
 use crate::status_sync::StatusSync;
 
@@ -255,8 +257,7 @@ impl Worker {
         let chosen = prune::choose(runtime);
         for (id, log) in chosen.containers {
             match cri.remove_container(&id).await {
-                // A log that is gone already needs no removal.
-                Ok(()) => drop(std::fs::remove_file(log)),
+                Ok(()) => self.remove_log(&log),
                 Err(error) => tracing::debug!(error = chain(&error), "cannot remove a container"),
             }
         }
@@ -264,6 +265,15 @@ impl Worker {
             if let Err(error) = cri.remove_pod_sandbox(&id).await {
                 tracing::debug!(error = chain(&error), "cannot remove a sandbox");
             }
+        }
+    }
+
+    /// Removes the log of a container that is gone, with everything it was rotated to.
+    fn remove_log(&self, log: &str) {
+        let logs = &self.shared.executor.config.pod_logs_dir;
+        let removed = LogFiles::open(logs, Path::new(log)).and_then(|log| log.remove_all());
+        if let Err(error) = removed {
+            tracing::debug!(log, %error, "cannot remove a log");
         }
     }
 

@@ -15,10 +15,11 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use tokio::time::Instant;
 
 use super::exec::find;
-use super::log_reader::{LogReader, Selection, open};
+use super::log_reader::{LogReader, Selection};
 use super::reply::{Body, Refusal, Reply, typed};
 use super::route::{ContainerRef, Query};
 use super::view::PodView;
+use crate::log::LogFiles;
 use crate::pod::PodUid;
 use crate::pod::runtime::{ContainerRecord, ContainerState};
 use crate::pod::store::Entry;
@@ -105,7 +106,8 @@ pub async fn logs(view: &PodView, target: &ContainerRef, query: &Query) -> Resul
     };
     let dir = view.pod_logs_dir().to_path_buf();
     let (at, selection) = ((dir.clone(), path.clone()), options.selection.clone());
-    let reader = blocking(move || LogReader::new(open(&at.0, &at.1)?, selection)).await;
+    let reader =
+        blocking(move || LogReader::new(LogFiles::open(&at.0, &at.1)?.newest()?, selection)).await;
     let following = Following {
         reader: Some(reader.map_err(failed)?),
         log: (dir, path),
@@ -255,29 +257,36 @@ impl Following {
                 self.ended += 1;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
-            self.follow_rotation().await?;
+            if self.follow_rotation().await? {
+                self.ended = 0;
+            }
         }
     }
 
-    /// Goes on in the new file once the log was rotated and the old one is read up.
-    async fn follow_rotation(&mut self) -> io::Result<()> {
+    /// Goes on in the next file once the log was rotated and this one is read up; `false`
+    /// when there is no next one.
+    async fn follow_rotation(&mut self) -> io::Result<bool> {
         let Some(mut reader) = self.reader.take() else {
-            return Ok(());
+            return Ok(false);
         };
         let (dir, path) = self.log.clone();
         let checked = blocking(move || {
-            let old = reader.file().metadata()?;
-            // Between the renaming and the new file there is none.
-            if let Ok(file) = open(&dir, &path)
-                && file.metadata()?.ino() != old.ino()
-                && reader.is_read_up()?
-            {
-                reader.switch(file);
-            }
-            Ok(reader)
+            let inode = reader.file().metadata()?.ino();
+            // Looked for first: once there is a next file, nothing is written to this one.
+            let next = LogFiles::open(&dir, &path).and_then(|files| files.after(inode));
+            let switched = match next {
+                Ok(Some(file)) if reader.is_read_up()? => {
+                    reader.switch(file);
+                    true
+                }
+                // The directory goes with its pod, the opened file stays readable.
+                _ => false,
+            };
+            Ok((switched, reader))
         });
-        self.reader = Some(checked.await?);
-        Ok(())
+        let (switched, reader) = checked.await?;
+        self.reader = Some(reader);
+        Ok(switched)
     }
 }
 

@@ -442,14 +442,17 @@ async fn a_followed_log_ends_with_its_container() {
     let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(first, "hello\n");
     let log = bench.logs.path().join("default_web_u1/c/0.log");
-    std::fs::rename(&log, log.with_extension("1")).unwrap();
+    // Rotated twice before the reader looks again.
+    std::fs::rename(&log, log.with_extension("log.20260101-000000")).unwrap();
+    let rotated = log.with_extension("log.20260101-000001");
+    std::fs::write(&rotated, "2026-01-01T00:00:01Z stdout F in between\n").unwrap();
     std::fs::write(&log, "2026-01-01T00:00:01Z stdout P after \n").unwrap();
     let line = "2026-01-01T00:00:01Z stdout F rotation\n";
     let mut file = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
     std::io::Write::write_all(&mut file, line.as_bytes()).unwrap();
     bench.set_state(ContainerState::Exited);
     let rest = body.collect().await.unwrap().to_bytes();
-    assert_eq!(rest, "after rotation\n");
+    assert_eq!(rest, "in between\nafter rotation\n");
     let api = bench.api_server();
     let (code, text) = bench.get(api, "/containerLogs/default/web/x").await;
     assert_eq!(code, StatusCode::NOT_FOUND);

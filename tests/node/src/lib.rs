@@ -24,6 +24,7 @@ pub struct Kubelet {
     /// A client of it.
     pub cri: Cri,
     tasks: JoinSet<()>,
+    tune: Box<dyn Fn(&mut Config)>,
 }
 
 /// Runs `body` with a kubelet of its own; skips where the machine lacks something.
@@ -43,6 +44,7 @@ where
                 node,
                 cri,
                 tasks: JoinSet::new(),
+                tune: Box::new(|_| {}),
             };
             std::fs::create_dir_all(kubelet.manifests())?;
             kubelet.start()?;
@@ -54,6 +56,17 @@ where
 impl Kubelet {
     fn manifests(&self) -> PathBuf {
         self.node.dir().join("manifests")
+    }
+
+    /// Starts the kubelet anew with `tune` done to its configuration, at every start from
+    /// now on.
+    ///
+    /// # Errors
+    /// The configuration cannot be honoured.
+    pub async fn restart_with(&mut self, tune: impl Fn(&mut Config) + 'static) -> Result<()> {
+        self.stop().await;
+        self.tune = Box::new(tune);
+        self.start()
     }
 
     /// Starts the kubelet, again after [`Kubelet::stop`].
@@ -72,7 +85,7 @@ impl Kubelet {
 
     fn config(&self) -> Result<Config> {
         let dir = self.node.dir();
-        Ok(Config::resolve(RawConfig {
+        let mut config = Config::resolve(RawConfig {
             node_name: Some("testnode".into()),
             cri_socket: Some(self.node.socket()),
             root_dir: Some(dir.join("kubelet")),
@@ -83,7 +96,9 @@ impl Kubelet {
             port: Some(0),
             healthz_port: Some(0),
             ..RawConfig::default()
-        })?)
+        })?;
+        (self.tune)(&mut config);
+        Ok(config)
     }
 
     /// Ends the kubelet at once, as a crash would.
