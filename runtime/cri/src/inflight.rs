@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -65,11 +65,24 @@ where
         seen.clone()
     }
 
+    /// Waits until no operation runs under `key`.
+    pub async fn settled(&self, key: &K) {
+        let running = self.lock().get(key).cloned();
+        if let Some(mut outcome) = running {
+            // A panic is an end too.
+            let _ = outcome.wait_for(Option::is_some).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, watch::Receiver<Option<T>>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn running_or_new<F>(&self, key: K, operation: impl FnOnce() -> F) -> watch::Receiver<Option<T>>
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.lock();
         if let Some(outcome) = running.get(&key) {
             return outcome.clone();
         }
@@ -125,6 +138,18 @@ mod tests {
                 .await,
             Some(2)
         );
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_operation_goes_on_when_it_ends() {
+        let inflight = InFlight::new(TaskTracker::new());
+        inflight.settled(&"pod").await;
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let running = inflight.join("pod", || count(Arc::default(), gate.clone()));
+        let settled = inflight.settled(&"pod");
+        let opened = async { gate.notify_one() };
+        let ((), outcome, ()) = tokio::join!(settled, running, opened);
+        assert_eq!(outcome, Some(1));
     }
 
     #[tokio::test]

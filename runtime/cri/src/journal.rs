@@ -38,6 +38,7 @@ impl Journal {
     pub fn open(dir: &Path, kinds: &[&str]) -> Result<Journal, RecordError> {
         for kind in kinds {
             record::make_dir(&dir.join(kind))?;
+            drop_unfinished(&dir.join(kind))?;
         }
         let handle = std::fs::File::open(dir).map_err(record::io("open", dir))?;
         let shared = Arc::new(Shared::default());
@@ -66,10 +67,7 @@ impl Journal {
     /// The files of `kind`, as of the last commit.
     pub fn list(&self, kind: &str) -> Result<Vec<PathBuf>, RecordError> {
         let mut files = record::list(&self.dir.join(kind))?;
-        files.retain(|file| {
-            file.extension()
-                .is_some_and(|extension| extension == "json")
-        });
+        files.retain(|file| is_record(file));
         Ok(files)
     }
 
@@ -111,6 +109,18 @@ impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Removes what a crash left between writing a file and giving it its name.
+fn drop_unfinished(dir: &Path) -> Result<(), RecordError> {
+    let files = record::list(dir)?;
+    let mut unfinished = files.iter().filter(|file| !is_record(file));
+    unfinished.try_for_each(|file| record::remove(file))
+}
+
+fn is_record(file: &Path) -> bool {
+    file.extension()
+        .is_some_and(|extension| extension == "json")
 }
 
 fn write_batches(shared: &Shared, dir: &std::fs::File) {
@@ -171,6 +181,19 @@ mod tests {
         let files = journal.list("pods").unwrap();
         assert_eq!(files, [dir.path().join("pods/a.json")]);
         assert_eq!(record::read::<u8>(&files[0]).unwrap(), Some(99));
+    }
+
+    #[test]
+    fn what_a_crash_left_unfinished_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let pods = dir.path().join("pods");
+        record::make_dir(&pods).unwrap();
+        for name in ["a.json", "a.new"] {
+            record::write(&pods.join(name), b"1").unwrap();
+        }
+        let journal = Journal::open(dir.path(), &["pods"]).unwrap();
+        assert_eq!(journal.list("pods").unwrap(), [pods.join("a.json")]);
+        assert!(!pods.join("a.new").exists());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use berth_proto::cri::image_service_server::ImageServiceServer;
 use berth_proto::cri::runtime_service_server::RuntimeServiceServer;
+use futures::stream::{self, StreamExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 
@@ -16,6 +17,10 @@ use crate::streaming::{self, Sessions};
 
 /// Largest message received, in bytes; kubelets send up to 16 MiB.
 const MAX_MESSAGE: usize = 32 * 1024 * 1024;
+
+/// Pods that are removed at the same time: enough that waiting for processes, namespaces and
+/// address leases of one overlaps with others.
+const REMOVED_AT_ONCE: usize = 16;
 
 /// Serves the CRI on the socket of `config` until `shutdown`. Pods outlive it; the next
 /// call adopts them.
@@ -69,15 +74,17 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
 pub async fn stop_all(config: Config) -> Result<(), ServeError> {
     let server = Server::open(config, Sessions::new(([127, 0, 0, 1], 0).into()))?;
     recover::recover(&server).await?;
-    let mut outcome = Ok(());
-    for record in server.sandboxes.list() {
+    let removals = server.sandboxes.list().into_iter().map(async |record| {
         let removed = remove::remove(&server, &record.id).await;
-        let failed = |source| ServeError::Remove {
+        removed.map_err(|source| ServeError::Remove {
             sandbox: record.id.clone(),
             source,
-        };
-        outcome = outcome.and(removed.map_err(failed));
-    }
+        })
+    });
+    let removals = stream::iter(removals).buffer_unordered(REMOVED_AT_ONCE);
+    let outcome = removals
+        .fold(Ok(()), async |outcome, removed| outcome.and(removed))
+        .await;
     let root = server
         .cgroups
         .mount

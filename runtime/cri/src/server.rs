@@ -32,9 +32,9 @@ use crate::streaming::Sessions;
 /// Controllers without which limits of pods mean nothing.
 const NEEDED_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
-/// How long running operations may take once the server ends; the next start repairs
-/// what they leave.
-const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// How long running operations may take once the server ends: longer than a monitor's start.
+/// The next start repairs what they leave.
+const DRAIN_WITHIN: Duration = Duration::from_secs(15);
 
 /// Why the server does not start or ends early.
 #[derive(Debug, thiserror::Error)]

@@ -190,6 +190,7 @@ impl Coded for EndContainerError {
         match self {
             EndContainerError::Signal { source, .. } => source.code(),
             EndContainerError::Stuck { .. } => Code::DeadlineExceeded,
+            EndContainerError::ShuttingDown => Code::Unavailable,
         }
     }
 }

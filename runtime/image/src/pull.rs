@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use berth_sys::crash_point;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -386,11 +387,13 @@ impl LayerTask {
             let below = Merged::new(below.map_err(failed("open the layers below"))?);
             let tree = Tree::open(dir.path()).map_err(failed("open the layer's directory"))?;
             below.complete(&tree, &applied)?;
+            crash_point!("pull: layer unpacked");
             let id = store.metadata.next_layer_id();
             store
                 .layers
                 .keep(dir, id)
                 .map_err(failed("keep the layer"))?;
+            crash_point!("pull: layer kept");
             let record = LayerRecord {
                 id,
                 bytes: applied.bytes,
@@ -457,6 +460,7 @@ async fn record_image(
             let root = File::open(&store.config.root).map_err(failed("open the store"))?;
             rustix::fs::syncfs(&root).map_err(|e| failed("flush the store")(e.into()))?;
         }
+        crash_point!("pull: layers flushed");
         let _exclusive = store.recording();
         for (digest, bytes) in &documents {
             store
@@ -464,8 +468,10 @@ async fn record_image(
                 .write(digest, bytes)
                 .map_err(failed("store a document"))?;
         }
+        crash_point!("pull: documents stored");
         let recorded = store.metadata.record_image(stored.clone(), &names);
         recorded.map_err(PullError::Metadata)?;
+        crash_point!("pull: image recorded");
         Ok(store.image(&stored))
     })
     .await

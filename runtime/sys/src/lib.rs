@@ -4,6 +4,7 @@
 //! whoever needs another system call adds a small module, not a dependency.
 
 pub mod bpf;
+pub mod crash;
 pub mod creds;
 pub mod fork_alloc;
 pub mod memory;

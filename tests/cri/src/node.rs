@@ -1,11 +1,14 @@
 //! A CRI server of its own for one test: own directories, network, cgroups and image.
 
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use berth_proto::cri;
+use berth_sys::crash::VARIABLE;
 use serde_json::json;
 
 use crate::client::{self, Client};
@@ -14,6 +17,10 @@ use crate::rootfs;
 
 /// How long a server may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long it may take to its end.
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+/// How long effects may take to vanish: links go when the kernel has freed their namespace.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A server and everything it needs; [`Node::finish`] takes it down and looks for leaks.
 pub struct Node {
@@ -96,6 +103,14 @@ impl Node {
     /// # Errors
     /// It does not answer; what it said is printed.
     pub async fn start_server(&mut self) -> Result<Client> {
+        self.start_server_dying_at("").await
+    }
+
+    /// Starts the server, which dies by SIGKILL where it reaches the crash point `point`.
+    ///
+    /// # Errors
+    /// It does not answer; what it said is printed.
+    pub async fn start_server_dying_at(&mut self, point: &str) -> Result<Client> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -103,6 +118,7 @@ impl Node {
         let child = Command::new(&self.program)
             .arg("serve")
             .arg(self.dir.join("config.toml"))
+            .env(VARIABLE, point)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -123,6 +139,48 @@ impl Node {
         server.kill()?;
         server.wait()?;
         Ok(())
+    }
+
+    /// Asks the server to end with SIGTERM and waits until it has.
+    ///
+    /// # Errors
+    /// It does not end, or not well.
+    pub async fn end_server(&mut self) -> Result<()> {
+        let server = self.server.as_ref().context("no server runs")?;
+        let pid = rustix::process::Pid::from_child(server);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = self.server_ended().await?;
+        if !status.success() {
+            bail!("the server ended with {status}\n{}", self.log());
+        }
+        Ok(())
+    }
+
+    async fn server_ended(&mut self) -> Result<ExitStatus> {
+        let start = std::time::Instant::now();
+        loop {
+            let server = self.server.as_mut().context("no server runs")?;
+            if let Some(status) = server.try_wait()? {
+                self.server = None;
+                return Ok(status);
+            }
+            if start.elapsed() > ENDS_WITHIN {
+                bail!("the server does not end\n{}", self.log());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Waits until the server has died at its crash point, and starts it again without.
+    ///
+    /// # Errors
+    /// It lives, ended otherwise, or does not answer afterwards.
+    pub async fn revive_server(&mut self) -> Result<Client> {
+        let status = self.server_ended().await?;
+        if status.signal() != Some(rustix::process::Signal::KILL.as_raw()) {
+            bail!("the server ended with {status}\n{}", self.log());
+        }
+        self.start_server().await
     }
 
     /// The server's socket.
@@ -173,26 +231,32 @@ impl Node {
         if !stopped.status.success() {
             bail!("cannot stop everything: {said}");
         }
-        let left = self.leaks_within(Duration::from_secs(5));
-        if !left.is_empty() {
-            bail!("left behind: {left:?}\n{said}");
-        }
-        Ok(())
+        self.expect_effects(&BTreeSet::new()).context(said)
     }
 
-    fn leaks_within(&self, within: Duration) -> Vec<String> {
+    /// Fails unless the effects on the host soon are `expected`.
+    ///
+    /// # Errors
+    /// What is there and should not be, or the other way round.
+    pub fn expect_effects(&self, expected: &BTreeSet<String>) -> Result<()> {
         let start = std::time::Instant::now();
         loop {
-            let left = self.leaks();
-            if left.is_empty() || start.elapsed() > within {
-                return left;
+            let found = self.effects();
+            if found == *expected {
+                return Ok(());
+            }
+            if start.elapsed() > SETTLED_WITHIN {
+                let left: Vec<_> = found.difference(expected).collect();
+                let lost: Vec<_> = expected.difference(&found).collect();
+                bail!("left behind: {left:?}, lost: {lost:?}");
             }
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    /// Processes, mounts, cgroups, bridge ports, leases and records that bear our name.
-    fn leaks(&self) -> Vec<String> {
+    /// Processes, mounts, cgroups, bridge ports, leases, writable layers and records that bear
+    /// our name.
+    pub fn effects(&self) -> BTreeSet<String> {
         let mut left = Vec::new();
         let dir = self.dir.display().to_string();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -221,6 +285,9 @@ impl Node {
             ports,
             self.dir.join("state/pods"),
             self.dir.join("state/containers"),
+            self.dir.join("data/sandboxes"),
+            self.dir.join("data/containers"),
+            self.dir.join("images/snapshots"),
         ] {
             left.extend(list(&folder).iter().map(|path| path.display().to_string()));
         }
@@ -237,7 +304,7 @@ impl Node {
                 .filter(|path| address(path))
                 .map(|path| path.display().to_string()),
         );
-        left
+        left.into_iter().collect()
     }
 }
 

@@ -105,6 +105,37 @@ fn root_a_server_killed_while_it_stops_a_pod_goes_on_stopping_it() {
 }
 
 #[test]
+fn root_a_server_ends_while_a_container_is_being_stopped() {
+    test_pod("ends", 31, SERVER, async |mut pod| {
+        let script = "trap '' TERM; while :; do sleep 0.05; done";
+        let main = pod.start(&pod.script("main", script)).await?;
+        let (mut stopper, mut executor) = (pod.client.clone(), pod.client.clone());
+        let (stopped, executed, ended) = tokio::join!(
+            stopper.stop(&main, 3600),
+            executor.exec(&main, &["sleep", "3600"], 0),
+            async {
+                // Until both calls are served.
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                pod.node.end_server().await
+            },
+        );
+        ended?;
+        let refused = stopped.unwrap_err();
+        ensure!(refused.to_string().contains("shutting down"), "{refused}");
+        ensure!(executed.is_err());
+        pod.client = pod.node.start_server().await?;
+        let state = pod.client.status(&main).await?.state();
+        ensure!(
+            state == cri::ContainerState::ContainerRunning,
+            "it was asked, and goes on: {state:?}"
+        );
+        pod.client.stop(&main, 1).await?;
+        ensure!(pod.client.status(&main).await?.exit_code == 137);
+        pod.finish().await
+    });
+}
+
+#[test]
 fn root_a_server_killed_at_work_leaves_nothing_half_made() {
     test_pod("half", 24, SERVER, async |mut pod| {
         for delay in [2, 5, 9, 14, 20, 30] {

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use berth_oci::cgroup::{Cgroup, Host};
-use berth_oci::crash::{POINTS, VARIABLE};
+use berth_oci::crash::POINTS;
+use berth_sys::crash::VARIABLE;
 use berth_test_harness::{Need, test};
 use berth_test_oci::Bundle;
 use serde_json::json;

@@ -10,6 +10,7 @@ use berth_image::{
 };
 use berth_monitor::protocol::Rootfs;
 use berth_proto::cri;
+use berth_sys::crash_point;
 use serde_json::Value;
 
 use crate::container::model::{ContainerRecord, RECORD_VERSION, State, User};
@@ -98,13 +99,7 @@ pub async fn create(
     sandbox: Arc<SandboxRecord>,
     config: cri::ContainerConfig,
 ) -> Result<ContainerId, CreateContainerError> {
-    if sandbox.phase != Phase::Ready {
-        let phase = format!("{:?}", sandbox.phase);
-        return Err(CreateContainerError::NotReady {
-            sandbox: sandbox.id.to_string(),
-            phase,
-        });
-    }
+    check_ready(&sandbox)?;
     let image = find_image(&server, &config)?;
     let user = look_up_user(&server, &image, &config).await?;
     let record = record_of(&server, &sandbox, config, &image, &user)?;
@@ -140,6 +135,16 @@ pub async fn create(
     }
 }
 
+fn check_ready(sandbox: &SandboxRecord) -> Result<(), CreateContainerError> {
+    if sandbox.phase == Phase::Ready {
+        return Ok(());
+    }
+    Err(CreateContainerError::NotReady {
+        sandbox: sandbox.id.to_string(),
+        phase: format!("{:?}", sandbox.phase),
+    })
+}
+
 /// What follows the reservation: snapshot, configuration, and the record of both.
 async fn fill(
     server: &Arc<Server>,
@@ -154,9 +159,16 @@ async fn fill(
     undo.push("forget the container", move || async move {
         owner.containers.remove(&name)
     });
-    let spec = spec(server, sandbox, record, image, user)?;
+    crash_point!("create container: name reserved");
+    // Anew: whoever stops the sandbox marks it and then looks for its containers, so that
+    // one of us sees the other.
+    let sandbox = server.sandboxes.get(&sandbox.id);
+    let sandbox = sandbox.ok_or(CreateContainerError::Removed)?;
+    check_ready(&sandbox)?;
+    let spec = spec(server, &sandbox, record, image, user)?;
     let bytes = record::bytes(&spec);
     record::write(&server.containers.dir(&id).join(CONFIG_NAME), &bytes)?;
+    crash_point!("create container: configuration written");
 
     let (images, key) = (server.images.clone(), id.to_string());
     undo.push("remove the snapshot", move || async move {
@@ -164,6 +176,7 @@ async fn fill(
     });
     let layers = server.images.prepare(id.as_str(), &image.id).await;
     let layers = layers.map_err(CreateContainerError::Snapshot)?;
+    crash_point!("create container: snapshot made");
     let created = server.containers.update(&id, |record| {
         record.state = State::Created;
         record.rootfs = Rootfs::Overlay {
@@ -173,6 +186,7 @@ async fn fill(
             readonly: false,
         };
     })?;
+    crash_point!("create container: recorded");
     created.map(drop).ok_or(CreateContainerError::Removed)
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_monitor::protocol::Request;
+use berth_sys::crash_point;
 
-use crate::container::model::{ContainerRecord, Exit, State};
+use crate::container::model::{ContainerRecord, Exit};
 use crate::container::signal;
 use crate::id::ContainerId;
 use crate::monitor::MonitorError;
@@ -15,6 +16,8 @@ use crate::time;
 
 /// How long a killed container may take until its exit is recorded.
 const KILLED_WITHIN: Duration = Duration::from_secs(30);
+/// How long a start that is under way may take until the container is ended all the same.
+const STARTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Why a container still runs, as far as is known.
 #[derive(Debug, thiserror::Error)]
@@ -36,77 +39,97 @@ pub enum EndContainerError {
         /// The time allowed.
         within_seconds: u64,
     },
+    /// The server ends; its next start knows what became of the container.
+    #[error("the server is shutting down")]
+    ShuttingDown,
 }
 
 /// Asks the container to end and kills it after `grace`; succeeds when it does not run.
 pub async fn stop(
     server: &Arc<Server>,
-    record: &ContainerRecord,
+    id: &ContainerId,
     grace: Duration,
 ) -> Result<(), EndContainerError> {
-    if !may_run(record) {
+    let Some(record) = settled(server, id).await else {
         return Ok(());
-    }
+    };
     if !grace.is_zero() {
-        send(server, record, record.stop_signal, false).await?;
-        let ended = server.containers.ended(&record.id);
-        if tokio::time::timeout(grace, ended).await.is_ok() {
-            return Ok(());
+        match send(server, &record, record.stop_signal, false).await {
+            Ok(()) => {
+                crash_point!("stop container: asked");
+                if ended_within(server, id, grace).await? {
+                    crash_point!("stop container: ended");
+                    return Ok(());
+                }
+            }
+            // No monitor: killing knows what to do.
+            Err(EndContainerError::Signal { source, .. }) if source.is_gone() => {}
+            Err(error) => return Err(error),
         }
     }
-    kill(server, record, KILLED_WITHIN).await
+    kill(server, id, KILLED_WITHIN).await
 }
 
 /// Kills every process of the container and waits up to `within` until that is recorded.
 pub async fn kill(
     server: &Arc<Server>,
-    record: &ContainerRecord,
+    id: &ContainerId,
     within: Duration,
 ) -> Result<(), EndContainerError> {
-    if !may_run(record) {
+    let Some(record) = settled(server, id).await else {
         return Ok(());
-    }
-    match send(server, record, signal::KILL, true).await {
+    };
+    match send(server, &record, signal::KILL, true).await {
         Ok(()) => {}
         // No monitor: nobody would record the end.
         Err(EndContainerError::Signal { source, .. }) if source.is_gone() => {
-            return end_unseen(server, record).await;
+            without_monitor(server, &record).await;
+            return Ok(());
         }
         Err(error) => return Err(error),
     }
-    let ended = server.containers.ended(&record.id);
-    match tokio::time::timeout(within, ended).await {
-        Ok(()) => Ok(()),
-        Err(_) => Err(EndContainerError::Stuck {
-            container: record.id.clone(),
-            within_seconds: within.as_secs(),
-        }),
+    crash_point!("stop container: killed");
+    if ended_within(server, id, within).await? {
+        return Ok(());
+    }
+    Err(EndContainerError::Stuck {
+        container: id.clone(),
+        within_seconds: within.as_secs(),
+    })
+}
+
+/// The container if it may run, once no start of it is under way: a signal that overtakes a
+/// start finds nothing, and the start succeeds behind it.
+async fn settled(server: &Server, id: &ContainerId) -> Option<Arc<ContainerRecord>> {
+    let start = server.running.start_container.settled(id);
+    let _ = tokio::time::timeout(STARTED_WITHIN, start).await;
+    let record = server.containers.get(id);
+    record.filter(|record| record.may_run())
+}
+
+/// Whether the end of the container was recorded in time. When the server ends nobody records
+/// ends any more.
+async fn ended_within(
+    server: &Server,
+    id: &ContainerId,
+    within: Duration,
+) -> Result<bool, EndContainerError> {
+    tokio::select! {
+        biased;
+        ended = tokio::time::timeout(within, server.containers.ended(id)) => Ok(ended.is_ok()),
+        () = server.ending.cancelled() => Err(EndContainerError::ShuttingDown),
     }
 }
 
-fn may_run(record: &ContainerRecord) -> bool {
-    match record.state {
-        State::Starting | State::Running { .. } => true,
-        State::Reserved | State::Created | State::Exited(_) => false,
-    }
-}
-
-async fn end_unseen(server: &Server, record: &ContainerRecord) -> Result<(), EndContainerError> {
+/// Kills the processes of a container that nobody watches any more, and records its end.
+pub async fn without_monitor(server: &Server, record: &ContainerRecord) {
     let path = server.cgroups.mount.join(&record.cgroup);
     let removed = tokio::task::spawn_blocking(move || stop::remove_cgroup(&path)).await;
     if let Ok(Err(error)) = removed {
-        tracing::warn!(container = %record.id, error = %crate::status::chain(&error), "cgroup stays");
+        tracing::error!(container = %record.id, error = %crate::status::chain(&error), "not killed");
     }
-    let started_at = match record.state {
-        State::Running { started_at, .. } => started_at,
-        _ => 0,
-    };
-    watch::end(
-        server,
-        &record.id,
-        Exit::unseen(started_at, time::now(), "MonitorLost"),
-    );
-    Ok(())
+    let exit = Exit::unseen(record.started_at(), time::now(), "MonitorLost");
+    watch::end(server, &record.id, exit);
 }
 
 async fn send(

@@ -11,7 +11,8 @@ use crate::id::{ContainerId, SandboxId};
 /// Version of [`ContainerRecord`] as stored.
 pub const RECORD_VERSION: u32 = 1;
 
-/// Where a container is in its life. It only ever moves down this list.
+/// Where a container is in its life. It only ever moves down this list, but for a start that
+/// was recorded and never asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// The name is taken; a snapshot may exist. Not told to anyone.
@@ -143,6 +144,23 @@ impl ContainerRecord {
             }
             State::Running { .. } => cri::ContainerState::ContainerRunning,
             State::Exited(_) => cri::ContainerState::ContainerExited,
+        }
+    }
+
+    /// Whether it runs, as far as is known.
+    pub fn may_run(&self) -> bool {
+        match self.state {
+            State::Starting | State::Running { .. } => true,
+            State::Reserved | State::Created | State::Exited(_) => false,
+        }
+    }
+
+    /// When it began to run, if that is known; nanoseconds since 1970, UTC, else 0.
+    pub fn started_at(&self) -> i64 {
+        match &self.state {
+            State::Running { started_at, .. } => *started_at,
+            State::Exited(exit) => exit.started_at,
+            State::Reserved | State::Created | State::Starting => 0,
         }
     }
 

@@ -7,6 +7,7 @@ use berth_image::SnapshotError;
 use berth_monitor::protocol::Request;
 use berth_oci::cgroup::CgroupError;
 use berth_proto::cri;
+use berth_sys::crash_point;
 
 use crate::container::end::{self, EndContainerError};
 use crate::container::model::ContainerRecord;
@@ -40,14 +41,16 @@ pub async fn remove(server: &Arc<Server>, id: &ContainerId) -> Result<(), Remove
     let Some(record) = server.containers.get(id) else {
         return Ok(());
     };
-    end::kill(server, &record, KILLED_WITHIN)
+    end::kill(server, id, KILLED_WITHIN)
         .await
         .map_err(RemoveContainerError::End)?;
+    crash_point!("remove container: ended");
     let forget = Request::Forget {
         container: id.to_string(),
     };
     // A monitor that is gone remembers nothing.
     let _ = server.monitor(&record.sandbox).call(forget).await;
+    crash_point!("remove container: forgotten by its monitor");
     discard(server, &record).await?;
     server.emit(
         &record.sandbox,
@@ -66,11 +69,15 @@ pub async fn discard(
     if let Ok(removed) = tokio::task::spawn_blocking(move || stop::remove_cgroup(&cgroup)).await {
         removed.map_err(RemoveContainerError::Cgroup)?;
     }
+    crash_point!("remove container: cgroup removed");
     let removed = server.images.remove_snapshot(record.id.as_str()).await;
     removed.map_err(RemoveContainerError::Snapshot)?;
+    crash_point!("remove container: snapshot removed");
     server.cpu_samples.forget(record.id.as_str());
     server
         .containers
         .remove(&record.id)
-        .map_err(RemoveContainerError::Record)
+        .map_err(RemoveContainerError::Record)?;
+    crash_point!("remove container: records removed");
+    Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use berth_monitor::protocol::{CgroupMode, LaunchContainer, LauncherKind, Reply, Request};
+use berth_sys::crash_point;
 
 use crate::config::Runtime;
 use crate::container::model::{ContainerRecord, Exit, State};
@@ -43,7 +44,7 @@ pub enum StartContainerError {
     Record(#[from] RecordError),
 }
 
-/// Starts a created container.
+/// Starts a created container; one that runs was started by a call whose answer was lost.
 pub async fn start(server: Arc<Server>, id: ContainerId) -> Result<(), StartContainerError> {
     let Some(record) = server.containers.get(&id) else {
         let state = "gone".to_owned();
@@ -52,17 +53,17 @@ pub async fn start(server: Arc<Server>, id: ContainerId) -> Result<(), StartCont
             state,
         });
     };
-    if record.state != State::Created {
-        let state = format!("{:?}", record.state());
-        return Err(StartContainerError::NotCreated {
-            container: id,
-            state,
-        });
+    match record.state {
+        State::Created => {}
+        State::Running { .. } => return Ok(()),
+        State::Reserved | State::Starting | State::Exited(_) => {
+            let state = format!("{:?}", record.state());
+            return Err(StartContainerError::NotCreated {
+                container: id,
+                state,
+            });
+        }
     }
-    let sandbox = server.sandboxes.get(&record.sandbox);
-    let Some(sandbox) = sandbox.filter(|sandbox| sandbox.phase == Phase::Ready) else {
-        return Err(StartContainerError::SandboxNotReady);
-    };
     if let Some(folder) = record.log_path.as_deref().and_then(Path::parent) {
         std::fs::create_dir_all(folder)
             .map_err(record::io("make", folder))
@@ -71,6 +72,14 @@ pub async fn start(server: Arc<Server>, id: ContainerId) -> Result<(), StartCont
     server
         .containers
         .update(&id, |record| record.state = State::Starting)?;
+    crash_point!("start container: intent recorded");
+    // Only now: whoever stops the sandbox marks it and then looks for what may run, so that
+    // one of us sees the other.
+    let sandbox = server.sandboxes.get(&record.sandbox);
+    let Some(sandbox) = sandbox.filter(|sandbox| sandbox.phase == Phase::Ready) else {
+        take_back(&server, &id)?;
+        return Err(StartContainerError::SandboxNotReady);
+    };
     let request = launch(&server, &record, &sandbox.runtime_handler);
     match server
         .monitor(&record.sandbox)
@@ -78,6 +87,7 @@ pub async fn start(server: Arc<Server>, id: ContainerId) -> Result<(), StartCont
         .await
     {
         Ok(Reply::Launched(launched)) => {
+            crash_point!("start container: launched");
             if !launched.not_enforced.is_empty() {
                 let lines = launched.not_enforced.clone();
                 server
@@ -85,11 +95,24 @@ pub async fn start(server: Arc<Server>, id: ContainerId) -> Result<(), StartCont
                     .update(&id, |record| record.not_enforced = lines)?;
             }
             watch::running(&server, &id, launched.pid, launched.started_at);
+            crash_point!("start container: recorded");
             Ok(())
         }
+        // Whether it was asked is not known: the next server asks the monitor.
+        Err(error @ MonitorError::ShuttingDown) => Err(StartContainerError::Launch(error)),
         Ok(_) => Err(failed(&server, &id, MonitorError::Unexpected)),
         Err(error) => Err(failed(&server, &id, error)),
     }
+}
+
+/// Nothing was started: the container is what it was before.
+pub fn take_back(server: &Server, id: &ContainerId) -> Result<(), RecordError> {
+    let created = server.containers.update(id, |record| {
+        if record.state == State::Starting {
+            record.state = State::Created;
+        }
+    });
+    created.map(drop)
 }
 
 fn failed(server: &Server, id: &ContainerId, error: MonitorError) -> StartContainerError {

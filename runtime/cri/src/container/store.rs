@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use berth_sys::crash_point;
 use tokio::sync::Notify;
 
 use crate::container::model::{ContainerRecord, Exit, State};
@@ -175,6 +176,7 @@ impl ContainerStore {
     pub fn remove(&self, id: &ContainerId) -> Result<(), RecordError> {
         let mut entries = self.lock();
         record::remove_tree(&self.dir(id))?;
+        crash_point!("remove container: directory removed");
         self.journal.remove(JOURNAL_KIND, id.as_str());
         if let Some(record) = entries.by_id.remove(id) {
             let name = ContainerRecord::name(&record.sandbox, &record.config);

@@ -24,8 +24,9 @@ pub async fn exec_sync(
         .ok()
         .filter(|seconds| *seconds > 0);
     let timeout = seconds.map(Duration::from_secs);
-    let output = exec::sync(server, &record, &request.cmd, timeout)
-        .await
+    let executed = exec::sync(server, &record, &request.cmd, timeout);
+    let output = super::until_ending(server, executed)
+        .await?
         .map_err(status::from)?;
     let exec::Output {
         stdout,

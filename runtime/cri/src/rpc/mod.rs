@@ -52,6 +52,14 @@ pub struct ImageRpcs(pub Arc<Server>);
 /// The answer of an RPC that streams and is not there.
 type NoStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+/// What a call that lasts as long as its client likes comes to, unless the server ends first.
+async fn until_ending<T>(server: &Server, call: impl Future<Output = T>) -> Result<T, Status> {
+    tokio::select! {
+        outcome = call => Ok(outcome),
+        () = server.ending.cancelled() => Err(Status::unavailable("the server is shutting down")),
+    }
+}
+
 /// Checks the streams of an exec or attach request as the CRI wants them.
 fn streams(asked: Streams) -> Result<Streams, Status> {
     if asked.tty && asked.stderr {

@@ -21,11 +21,10 @@ pub async fn pull_image(
     let cancel = CancellationToken::new();
     // Dropped with the call, also when the client's deadline ends it.
     let _with_the_call = cancel.clone().drop_guard();
-    let pulled = server
-        .images
-        .pull(&reference, credentials.as_ref(), cancel)
-        .await;
-    let pulled = pulled.map_err(status::from)?;
+    let pulled = server.images.pull(&reference, credentials.as_ref(), cancel);
+    let pulled = super::until_ending(server, pulled)
+        .await?
+        .map_err(status::from)?;
     // The id, which is the same whatever registry it came from.
     Ok(cri::PullImageResponse {
         image_ref: pulled.id.to_string(),

@@ -19,7 +19,7 @@ pub async fn stop_container(
 ) -> Result<cri::StopContainerResponse, Status> {
     let grace = Duration::from_secs(u64::try_from(request.timeout).unwrap_or(0));
     match server.containers.find(&request.container_id) {
-        Ok(record) => end::stop(server, &record, grace)
+        Ok(record) => end::stop(server, &record.id, grace)
             .await
             .map_err(status::from)?,
         Err(FindContainerError::Unknown(_)) => {}

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use berth_monitor::protocol::{PodConfig, Reply, Request};
 use berth_oci::cgroup::{Cgroup, CgroupError};
 use berth_proto::cri;
+use berth_sys::crash_point;
 
 use crate::id::SandboxId;
 use crate::monitor::{self, MonitorError};
@@ -193,7 +194,10 @@ impl Reserved {
             pause_pid: 0,
         };
         match server.sandboxes.reserve(record.clone())? {
-            Ok(()) => Ok(Reservation::New(Reserved { server, id })),
+            Ok(()) => {
+                crash_point!("run sandbox: name reserved");
+                Ok(Reservation::New(Reserved { server, id }))
+            }
             // The first call made it and its answer was lost.
             Err(Taken(holder)) if same(&holder, &record) => {
                 Ok(Reservation::Existing(holder.id.clone()))
@@ -237,6 +241,7 @@ impl Connected {
             Ok(None) => return Err(CreateSandboxError::Removed),
             Err(error) => return Err(fail(&server, &id, error.into()).await),
         }
+        crash_point!("run sandbox: made");
         watch::start(&server, &id);
         for kind in [
             cri::ContainerEventType::ContainerCreatedEvent,
@@ -310,21 +315,27 @@ async fn start(server: &Arc<Server>, id: &SandboxId) -> Result<(), CreateSandbox
         .sandboxes
         .update(id, |record| record.phase = Phase::Starting)?;
     let record = starting.ok_or(CreateSandboxError::Removed)?;
+    crash_point!("run sandbox: start recorded");
     let dir = server.sandboxes.dir(id);
     write_files(&record, &dir)?;
+    crash_point!("run sandbox: files written");
     let leaf = record.leaf_cgroup();
     Cgroup::create(&server.cgroups, &leaf).map_err(CreateSandboxError::Cgroup)?;
+    crash_point!("run sandbox: cgroup made");
     let program = &server.config.monitor_path;
     let monitor = monitor::spawn(program, &dir, &leaf, &server.monitors).await?;
+    crash_point!("run sandbox: monitor started");
     let reply = monitor
         .call(Request::StartPod(pod_config(server, &record)))
         .await?;
     let Reply::PodStarted { pause_pid } = reply else {
         return Err(MonitorError::Unexpected.into());
     };
+    crash_point!("run sandbox: namespaces made");
     let started = server.sandboxes.update(id, |record| {
         record.pause_pid = pause_pid;
     })?;
+    crash_point!("run sandbox: namespaces recorded");
     started.map(drop).ok_or(CreateSandboxError::Removed)
 }
 
@@ -342,12 +353,15 @@ async fn connect(server: &Arc<Server>, id: &SandboxId) -> Result<(), CreateSandb
         record.attached = Some(plan.clone());
     })?;
     recorded.ok_or(CreateSandboxError::Removed)?;
+    crash_point!("run sandbox: attachment planned");
     let attached = server.network.attach(&plan).await?;
+    crash_point!("run sandbox: network attached");
     let hosts = network::hosts(&record.config.hostname, &attached.addresses);
     write_file(&server.sandboxes.dir(id).join("hosts"), &hosts)?;
     let recorded = server
         .sandboxes
         .update(id, |record| record.attached = Some(attached))?;
+    crash_point!("run sandbox: addresses recorded");
     recorded.map(drop).ok_or(CreateSandboxError::Removed)
 }
 

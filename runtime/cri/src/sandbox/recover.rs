@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::container::model::{ContainerRecord, Exit, State};
+use crate::container::start;
 use crate::container::store::ContainerStore;
 use crate::record::{self, RecordError};
 use crate::sandbox::model::{Phase, SandboxRecord};
@@ -26,9 +27,15 @@ pub async fn recover(server: &Arc<Server>) -> Result<(), RecordError> {
         recover_sandbox(server, &record).await;
     }
     for record in server.containers.list() {
-        // Its sandbox is gone: no client can mean it any more.
-        if server.sandboxes.get(&record.sandbox).is_none() {
-            discard(server, &record).await;
+        match server.sandboxes.get(&record.sandbox) {
+            // No client can mean it any more.
+            None => discard(server, &record).await,
+            // A durable record that was behind: nothing runs in a sandbox that is stopped.
+            Some(sandbox) if sandbox.phase == Phase::Stopped && record.may_run() => {
+                let exit = Exit::unseen(record.started_at(), time::now(), "Unknown");
+                watch::end(server, &record.id, exit);
+            }
+            Some(_) => {}
         }
     }
     Ok(())
@@ -141,10 +148,8 @@ async fn adopt(server: &Arc<Server>, record: &SandboxRecord) {
                     .containers
                     .iter()
                     .any(|seen| seen.id == container.id.as_str());
-                if !known && container.state == State::Starting {
-                    // The monitor was never asked, so nothing ran.
-                    let exit = Exit::unseen(0, time::now(), "StartError");
-                    watch::end(server, &container.id, exit);
+                if !known {
+                    unknown_to_its_monitor(server, &container);
                 }
             }
             watch::start(server, &record.id);
@@ -153,6 +158,24 @@ async fn adopt(server: &Arc<Server>, record: &SandboxRecord) {
             tracing::error!(sandbox = %record.id, "monitor lost");
             watch::lost(server, &record.id).await;
         }
+    }
+}
+
+/// The monitor was never asked for it, or has been told to forget it.
+fn unknown_to_its_monitor(server: &Server, record: &ContainerRecord) {
+    match record.state {
+        // Nothing ran: the client's retry starts it.
+        State::Starting => {
+            if let Err(error) = start::take_back(server, &record.id) {
+                tracing::error!(container = %record.id, error = %crate::status::chain(&error), "start not taken back");
+            }
+        }
+        // A durable record that was behind its removal.
+        State::Running { started_at, .. } => {
+            let exit = Exit::unseen(started_at, time::now(), "Unknown");
+            watch::end(server, &record.id, exit);
+        }
+        State::Reserved | State::Created | State::Exited(_) => {}
     }
 }
 

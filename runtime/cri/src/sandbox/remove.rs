@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use berth_proto::cri;
+use berth_sys::crash_point;
 
 use crate::container::remove::{self, RemoveContainerError};
 use crate::id::SandboxId;
@@ -29,11 +30,13 @@ pub async fn remove(server: &Arc<Server>, id: &SandboxId) -> Result<(), RemoveSa
     stop::stop(server, id)
         .await
         .map_err(RemoveSandboxError::Stop)?;
+    crash_point!("remove sandbox: stopped");
     for container in server.containers.of(id) {
         remove::remove(server, &container.id)
             .await
             .map_err(RemoveSandboxError::Container)?;
     }
+    crash_point!("remove sandbox: containers removed");
     if server.sandboxes.get(id).is_none() {
         return Ok(());
     }
@@ -41,6 +44,7 @@ pub async fn remove(server: &Arc<Server>, id: &SandboxId) -> Result<(), RemoveSa
         .sandboxes
         .remove(id)
         .map_err(RemoveSandboxError::Record)?;
+    crash_point!("remove sandbox: records removed");
     server.emit(
         id,
         id.as_str(),

@@ -10,6 +10,8 @@ use std::time::Duration;
 use berth_monitor::protocol::Request;
 use berth_oci::cgroup::{Cgroup, CgroupError};
 use berth_proto::cri;
+use berth_sys::crash_point;
+use futures::future::join_all;
 
 use crate::container::end::{self, EndContainerError};
 use crate::id::SandboxId;
@@ -61,8 +63,10 @@ async fn take_down(server: &Arc<Server>, id: &SandboxId) -> Result<(), StopSandb
         .sandboxes
         .update(id, |record| record.phase = Phase::Stopping);
     stopping.map_err(StopSandboxError::Record)?;
+    crash_point!("stop sandbox: intent recorded");
 
     let mut outcome = end_containers(server, id).await;
+    crash_point!("stop sandbox: containers ended");
     let attached = record.attached.as_ref();
     if attached.is_some_and(|attached| server.network.needs_namespace(attached)) {
         keep_first(&mut outcome, disconnect(server, &record).await);
@@ -72,6 +76,7 @@ async fn take_down(server: &Arc<Server>, id: &SandboxId) -> Result<(), StopSandb
         keep_first(&mut outcome, disconnect(server, &record).await);
     }
     keep_first(&mut outcome, remove_cgroups(server, &record).await);
+    crash_point!("stop sandbox: cgroups removed");
     outcome?;
 
     let stopped = server.sandboxes.update(id, |record| {
@@ -79,6 +84,7 @@ async fn take_down(server: &Arc<Server>, id: &SandboxId) -> Result<(), StopSandb
         record.pause_pid = 0;
     });
     stopped.map_err(StopSandboxError::Record)?;
+    crash_point!("stop sandbox: end recorded");
     if was_ready {
         server.emit(
             id,
@@ -100,9 +106,12 @@ fn keep_first(outcome: &mut Result<(), StopSandboxError>, next: Result<(), StopS
 }
 
 async fn end_containers(server: &Arc<Server>, id: &SandboxId) -> Result<(), StopSandboxError> {
+    let containers = server.containers.of(id);
+    let ends = containers
+        .iter()
+        .map(|container| end::kill(server, &container.id, EXITS_WITHIN));
     let mut outcome = Ok(());
-    for container in server.containers.of(id) {
-        let ended = end::kill(server, &container, EXITS_WITHIN).await;
+    for ended in join_all(ends).await {
         keep_first(&mut outcome, ended.map_err(StopSandboxError::Container));
     }
     outcome
@@ -127,6 +136,7 @@ async fn disconnect(server: &Arc<Server>, record: &SandboxRecord) -> Result<(), 
         .detach(attached, lives)
         .await
         .map_err(StopSandboxError::Network)?;
+    crash_point!("stop sandbox: network detached");
     let recorded = server
         .sandboxes
         .update(&record.id, |record| record.attached = None);
@@ -142,6 +152,7 @@ async fn end_monitor(server: &Arc<Server>, record: &SandboxRecord) {
             sandbox = %record.id, error = %crate::status::chain(&error), "monitor is killed"
         );
     }
+    crash_point!("stop sandbox: monitor ended");
 }
 
 /// Kills what is left in the pod's own groups and removes them. A parent that was given

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use berth_sys::crash_point;
+
 use crate::id::SandboxId;
 use crate::journal::Journal;
 use crate::record::{self, RecordError};
@@ -139,6 +141,7 @@ impl SandboxStore {
     pub fn remove(&self, id: &SandboxId) -> Result<(), RecordError> {
         let mut entries = self.lock();
         record::remove_tree(&self.dir(id))?;
+        crash_point!("remove sandbox: directory removed");
         self.journal.remove(JOURNAL_KIND, id.as_str());
         if let Some(record) = entries.by_id.remove(id) {
             entries.by_name.remove(&SandboxRecord::name(&record.config));

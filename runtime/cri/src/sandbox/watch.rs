@@ -9,13 +9,13 @@ use berth_monitor::protocol::{
 };
 use berth_proto::cri;
 
+use crate::container::end;
 use crate::container::model::{Exit, State};
 use crate::id::{ContainerId, SandboxId};
 use crate::monitor::{Conversation, MonitorError};
 use crate::sandbox::model::Phase;
 use crate::sandbox::stop;
 use crate::server::Server;
-use crate::time;
 
 /// Attempts to reach a monitor again whose connection broke, before it counts as lost.
 const RECONNECTS: u32 = 3;
@@ -48,8 +48,12 @@ async fn follow(server: &Arc<Server>, id: &SandboxId) {
                 tokio::time::sleep(RECONNECT_AFTER).await;
             }
             Err(error) if failures >= RECONNECTS => {
-                if phase(server, id) == Some(Phase::Ready) {
+                let phase = phase(server, id);
+                if phase == Some(Phase::Ready) {
                     tracing::error!(sandbox = %id, error = %crate::status::chain(&error), "monitor lost");
+                }
+                // Whoever stops it may be waiting for an end that nobody else records now.
+                if matches!(phase, Some(Phase::Ready | Phase::Stopping)) {
                     lost(server, id).await;
                 }
                 return;
@@ -178,17 +182,8 @@ pub fn end(server: &Server, id: &ContainerId, exit: Exit) {
 /// the kubelet makes a new one. Never two instances.
 pub async fn lost(server: &Arc<Server>, id: &SandboxId) {
     for container in server.containers.of(id) {
-        if let State::Running { started_at, .. } = container.state {
-            let path = server.cgroups.mount.join(&container.cgroup);
-            let removed = tokio::task::spawn_blocking(move || stop::remove_cgroup(&path)).await;
-            if let Ok(Err(error)) = removed {
-                tracing::error!(container = %container.id, error = %crate::status::chain(&error), "not killed");
-            }
-            end(
-                server,
-                &container.id,
-                Exit::unseen(started_at, time::now(), "MonitorLost"),
-            );
+        if container.pid().is_some() {
+            end::without_monitor(server, &container).await;
         }
     }
     if let Err(error) = stop::stop(server, id).await {

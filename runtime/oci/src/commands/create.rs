@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use berth_oci::cgroup::Host;
-use berth_oci::crash_point;
 use berth_oci::launch::{self, Created, Gate, ProcessIo};
 use berth_oci::plan::{CgroupMode, Plan, RootfsSource, Source};
 use berth_oci::spec;
 use berth_oci::state::{Lock, Record, Store};
+use berth_sys::crash_point;
 use oci_spec::runtime::Spec;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use berth_oci::cgroup::Cgroup;
-use berth_oci::crash_point;
 use berth_oci::state::{Record, StateError, Status, Store};
+use berth_sys::crash_point;
 use berth_sys::process;
 
 use super::{Failure, late_hooks};

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use berth_oci::crash_point;
 use berth_oci::launch;
 use berth_oci::state::{Status, Store};
+use berth_sys::crash_point;
 
 use super::{Failure, late_hooks};
 use crate::log::Log;

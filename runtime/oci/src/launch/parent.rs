@@ -11,9 +11,9 @@ use super::join::{Joining, Session};
 use super::protocol::{Channel, ChildToParent, ParentToChild};
 use super::{Created, Gate, LaunchError, ProcessIo, Stage, stdio};
 use crate::cgroup::{Cgroup, Host, NotEnforced};
-use crate::crash_point;
 use crate::hooks;
 use crate::plan::{CgroupMode, CgroupPlan, Plan};
+use berth_sys::crash_point;
 
 /// Exit code of a child which failed before its program ran.
 const FAILED: i32 = 1;
