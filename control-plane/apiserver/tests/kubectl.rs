@@ -247,6 +247,21 @@ fn identities_may_do_what_is_theirs() {
 }
 
 #[test]
+fn what_an_identity_may_do_is_listed() {
+    if !has_kubectl() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let all = cluster.ok(&["auth", "can-i", "--list"]);
+    assert!(all.contains("*.*"), "{all}");
+    let list = ["auth", "can-i", "--list"];
+    let own = cluster.kubectl_as("scheduler", &list).output().unwrap();
+    let own = printed(own);
+    assert!(own.out.contains("pods/binding"), "{} {}", own.out, own.err);
+    assert!(!own.out.contains("*.*"), "{}", own.out);
+}
+
+#[test]
 fn everything_is_there_after_a_restart() {
     if !has_kubectl() {
         return;

@@ -5,12 +5,14 @@ mod node;
 mod role;
 
 use berth_api::status::{self, Attempt, Status};
+use serde_json::{Value, json};
 
 use crate::{
     authn::{AUTHENTICATED, User},
     registry::Registry,
     request::{Attributes, Query},
 };
+use role::Rule;
 
 /// The group that may do everything.
 pub const MASTERS: &str = "system:masters";
@@ -51,6 +53,25 @@ pub async fn authorize(
         Decision::Allow => Ok(()),
         Decision::Deny(why) => Err(refusal(user, attributes, &why)),
     }
+}
+
+/// What a user may do, as the status of a SelfSubjectRulesReview. The rules of a node depend on
+/// its pods and are left out: `incomplete`.
+pub fn rules(user: &User) -> Value {
+    let mut rules: Vec<Rule> = role::rules(&roles_of(user)).cloned().collect();
+    if user.in_group(MASTERS) {
+        rules.extend(role::everything());
+    }
+    let (resources, paths): (Vec<Rule>, Vec<Rule>) =
+        rules.into_iter().partition(Rule::is_about_resources);
+    let mut status = json!({
+        "resourceRules": resources, "nonResourceRules": paths, "incomplete": false,
+    });
+    if node::name_of(user).is_some() {
+        status["incomplete"] = true.into();
+        status["evaluationError"] = "the rules of a node depend on its pods".into();
+    }
+    status
 }
 
 fn refusal(user: &User, attributes: &Attributes, why: &str) -> Status {

@@ -3,19 +3,22 @@
 
 use std::{collections::HashMap, sync::OnceLock};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::request::Attributes;
 
 /// `rbac.authorization.k8s.io/v1` `PolicyRule`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-struct Rule {
+pub(super) struct Rule {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     api_groups: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     resources: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     resource_names: Vec<String>,
     verbs: Vec<String>,
-    #[serde(rename = "nonResourceURLs")]
+    #[serde(rename = "nonResourceURLs", skip_serializing_if = "Vec::is_empty")]
     non_resource_urls: Vec<String>,
 }
 
@@ -27,13 +30,31 @@ fn roles() -> &'static HashMap<String, Vec<Rule>> {
     })
 }
 
+/// The rules of these roles.
+pub(super) fn rules(names: &[String]) -> impl Iterator<Item = &'static Rule> {
+    names.iter().filter_map(|name| roles().get(name)).flatten()
+}
+
+/// Every verb on every resource and every path.
+pub(super) fn everything() -> [Rule; 2] {
+    let all = || vec!["*".to_owned()];
+    let resources = Rule {
+        api_groups: all(),
+        resources: all(),
+        verbs: all(),
+        ..Rule::default()
+    };
+    let paths = Rule {
+        non_resource_urls: all(),
+        verbs: all(),
+        ..Rule::default()
+    };
+    [resources, paths]
+}
+
 /// Whether one of the roles allows the request.
 pub(super) fn allow(names: &[String], attributes: &Attributes) -> bool {
-    names
-        .iter()
-        .filter_map(|name| roles().get(name))
-        .flatten()
-        .any(|rule| rule.allows(attributes))
+    rules(names).any(|rule| rule.allows(attributes))
 }
 
 fn has(list: &[String], wanted: &str) -> bool {
@@ -41,6 +62,11 @@ fn has(list: &[String], wanted: &str) -> bool {
 }
 
 impl Rule {
+    /// Whether it names resources, not paths.
+    pub(super) fn is_about_resources(&self) -> bool {
+        !self.resources.is_empty()
+    }
+
     fn allows(&self, attributes: &Attributes) -> bool {
         if !has(&self.verbs, attributes.verb) {
             return false;

@@ -19,6 +19,7 @@ pub async fn answer(call: &Call, mut object: Value) -> Result<Response<Body>, St
         "SelfSubjectReview" => json!({ "userInfo": call.user.to_value() }),
         "SelfSubjectAccessReview" => access(call, &call.user, &object["spec"]).await?,
         "SubjectAccessReview" => access(call, &subject(&object["spec"]), &object["spec"]).await?,
+        "SelfSubjectRulesReview" => authz::rules(&call.user),
         "TokenReview" => token(call, &object["spec"]).await?,
         _ => return Err(status::path_not_found()),
     };
