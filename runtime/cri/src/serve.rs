@@ -66,7 +66,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
     Ok(served?)
 }
 
-/// Removes every pod that a server with `config` made, with every effect on the host.
+/// Removes every pod that a server with `config` made, with every effect on the host: a
+/// default network that the server wrote goes too.
 /// No server may be running.
 ///
 /// # Errors
@@ -92,6 +93,11 @@ pub async fn stop_all(config: Config) -> Result<(), ServeError> {
     // Empty by now; one that others use as well stays.
     if let Err(error) = stop::remove_empty(&root) {
         tracing::debug!(error = %crate::status::chain(&error), "the cgroup root stays");
+    }
+    if outcome.is_ok()
+        && let Err(error) = server.network.remove_default()
+    {
+        tracing::warn!(%error, "the default network's configuration stays");
     }
     server.drain().await;
     outcome

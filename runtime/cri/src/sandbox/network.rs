@@ -78,15 +78,26 @@ impl Network {
                 .map_err(NetworkError::Config)?
                 .is_none()
         {
-            let leases = cni.cache_dir.join("leases");
-            let text = berth_cni::default_network(subnet, &leases);
-            let file = cni.conf_dir.join(DEFAULT_NETWORK_FILE);
+            let (file, text) = default_network(&cni, subnet);
             record::make_dir(&cni.conf_dir)
                 .and_then(|()| record::write(&file, text.as_bytes()))
                 .map_err(NetworkError::Default)?;
         }
         record::make_dir(&cni.cache_dir).map_err(NetworkError::Default)?;
         Ok(Network { cni: Arc::new(cni) })
+    }
+
+    /// Removes the default network's file, unless somebody has changed it. For a node
+    /// without pods.
+    pub fn remove_default(&self) -> std::io::Result<()> {
+        let Some(subnet) = &self.cni.default_subnet else {
+            return Ok(());
+        };
+        let (file, text) = default_network(&self.cni, subnet);
+        match std::fs::read_to_string(&file) {
+            Ok(held) if held == text => std::fs::remove_file(&file),
+            _ => Ok(()),
+        }
     }
 
     /// The configuration in force, read anew: it may change at any time.
@@ -198,6 +209,12 @@ impl Network {
         let results = self.cni.cache_dir.join("results");
         Chain::new(conf, builtins(), self.cni.bin_dirs.clone(), results)
     }
+}
+
+/// File and text of the network that is written where none is configured.
+fn default_network(cni: &Cni, subnet: &str) -> (PathBuf, String) {
+    let text = berth_cni::default_network(subnet, &cni.cache_dir.join("leases"));
+    (cni.conf_dir.join(DEFAULT_NETWORK_FILE), text)
 }
 
 fn builtins() -> Builtins {

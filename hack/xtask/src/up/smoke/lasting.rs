@@ -227,6 +227,8 @@ fn interrupted(tour: &mut Tour) -> Result<()> {
     ensure!(tour.data.join("admin.conf").exists(), "the data is gone");
     let monitors = processes()?.values().filter(|p| p.is_monitor()).count();
     ensure!(monitors == 0, "{monitors} monitors still run");
+    let networks = fs::read_dir(tour.data.join("net.d"))?.count();
+    ensure!(networks == 0, "the default network's file is still there");
     Ok(())
 }
 
