@@ -42,6 +42,12 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// Fetches all that [`Registry::start`] needs, so that it then needs no network.
+    pub fn prepare(cache: &Cache) -> Result<()> {
+        images::ensure(cache)?;
+        program(cache).map(|_| ())
+    }
+
     /// Starts the registry on the first free port from `first_port` on, and pushes
     /// both images. Its storage stays in the cache.
     pub fn start(cache: &Cache, first_port: u16) -> Result<Self> {
@@ -126,11 +132,11 @@ fn program(cache: &Cache) -> Result<PathBuf> {
     if let Some(found) = process::find("docker-registry") {
         return Ok(found);
     }
-    preflight::say(
-        "docker-registry",
-        "serves the images on loopback; unpacked, not installed",
-    );
     let unpacked = cache.artifact("docker-registry", "host suite", |into| {
+        preflight::say(
+            "docker-registry",
+            "serves the images on loopback; unpacked, not installed",
+        );
         let archives = tempfile::tempdir()?;
         let archive = apt::download_for_host("docker-registry", archives.path())?;
         apt::unpack(&archive, into)

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use berth_sys::ns::{self, NamespaceKind};
-use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+use rustix::mount::mount_bind;
+
+use super::host;
 
 /// Where a host with cgroup v2 alone has it mounted.
 const PLACE: &str = "/sys/fs/cgroup";
@@ -25,14 +26,51 @@ pub fn unify() -> Result<&'static str> {
     if found == Path::new(PLACE) {
         return Ok("the host's cgroup2");
     }
-    ns::unshare(NamespaceKind::Mount.flag()).context("cannot make a mount namespace")?;
-    mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )
-    .context("cannot make the mounts private")?;
+    host::private_mounts()?;
     mount_bind(&found, PLACE).with_context(|| format!("cannot mount cgroup2 on {PLACE}"))?;
     Ok("the host's cgroup2 alone, in a private mount namespace")
+}
+
+/// How many groups there are in all hierarchies.
+pub fn groups() -> Result<usize> {
+    Ok(roots()?.iter().map(|root| below(root).len()).sum())
+}
+
+/// Removes the group `name` and all below it, empty of processes, in every hierarchy.
+pub fn remove(name: &str) -> Result<()> {
+    for root in roots()? {
+        let top = root.join(name);
+        if !top.is_dir() {
+            continue;
+        }
+        for group in below(&top).into_iter().chain([top]) {
+            fs::remove_dir(&group).with_context(|| format!("cannot remove {}", group.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where hierarchies of both versions are mounted.
+fn roots() -> Result<Vec<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the mounts")?;
+    let fields = mounts
+        .lines()
+        .map(|line| line.split(' ').collect::<Vec<_>>());
+    let of_cgroups = fields.filter(|fields| matches!(fields.get(2), Some(&"cgroup" | &"cgroup2")));
+    Ok(of_cgroups.map(|fields| fields[1].into()).collect())
+}
+
+/// The groups below `top`, the deepest first.
+fn below(top: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(top).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(below(&path));
+            found.push(path);
+        }
+    }
+    found
 }
 
 fn cgroup2_mount(mounts: &str) -> Option<PathBuf> {

@@ -1,10 +1,17 @@
 //! `cargo xtask bench`: berth and a peer, alternating, in one run.
 
+mod berth;
+mod containerd;
 mod counts;
+mod cri;
 mod hierarchy;
+mod host;
+mod memory;
 mod oci;
+mod pod;
 mod runtime;
 mod sample;
+mod server;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +25,8 @@ use crate::dist;
 enum Name {
     /// One container under the OCI runtime's command line, against crun and runc
     Oci,
+    /// One pod with one container over CRI, against containerd with runc
+    Cri,
 }
 
 /// Flags of `cargo xtask bench`.
@@ -56,16 +65,22 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         pairs: options.pairs,
         counts: options.counts,
     };
+    let mut said = String::new();
     let print = |result: &sample::Comparison| {
-        let text = if options.json {
-            result.json()
-        } else {
-            result.line()
-        };
-        println!("{text}");
+        if options.json {
+            println!("{}", result.json());
+            return;
+        }
+        let heading = result.heading();
+        if said != heading {
+            println!("{heading}");
+            said = heading;
+        }
+        println!("{}", result.line());
     };
     match options.name {
         Name::Oci => oci::run(&programs, &terms, print)?,
+        Name::Cri => cri::run(&programs, &terms, print)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -60,7 +60,7 @@ struct Sides<'a> {
 }
 
 /// Measures every case against every peer and tells each result as soon as it is known.
-pub fn run(programs: &Path, terms: &Terms, tell: impl Fn(&Comparison)) -> Result<()> {
+pub fn run(programs: &Path, terms: &Terms, mut tell: impl FnMut(&Comparison)) -> Result<()> {
     let cache = Cache::open()?;
     let mut interrupts = Interrupts::take()?;
     let hierarchy = hierarchy::unify()?;

@@ -23,21 +23,23 @@ struct Side {
 }
 
 impl Comparison {
-    /// Lines for people: the figures, and the note below.
+    /// What holds for several results, said once.
+    pub fn heading(&self) -> String {
+        format!("berth against {} ({})", self.peer, self.note)
+    }
+
+    /// One line for people, below its heading.
     pub fn line(&self) -> String {
         let (berth, peer) = self.sides();
-        let Self {
-            bench, unit, note, ..
-        } = self;
         format!(
-            "{bench:<4} {:<22} berth {:8.2} (p95 {:8.2}) {unit:<3}  {:<20} {:8.2} (p95 {:8.2}) {unit:<3}  \
-             ratio {:.2}  ({} runs)\n     {note}",
+            "{:<4} {:<21} {:9.2} (p95 {:9.2}) against {:9.2} (p95 {:9.2}) {:<3}  ratio {:5.2}  ({} runs)",
+            self.bench,
             self.case,
             berth.median,
             berth.p95,
-            self.peer,
             peer.median,
             peer.p95,
+            self.unit,
             self.ratio(),
             self.pairs.len(),
         )
@@ -104,7 +106,8 @@ mod tests {
         assert_eq!(told["ratio"], 0.5, "{told}");
         assert_eq!(told["berth"], 3.0);
         assert_eq!(told["note"], "both idle");
-        assert!(comparison.line().contains("ratio 0.50"));
+        assert!(comparison.line().contains("ratio  0.50"));
+        assert!(comparison.heading().contains("p 1 (both idle)"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The two images of the tour, made from Debian packages: `busybox` and `web`.
 
 mod oci;
+mod pause;
 mod push;
 mod rootfs;
 mod tree;
@@ -15,6 +16,7 @@ use crate::apt::{Apt, TRIXIE};
 use crate::cache::Cache;
 
 pub use oci::Image;
+pub use pause::pause;
 pub use push::{agent, push};
 
 /// Names of the repositories, and of the tags each has.

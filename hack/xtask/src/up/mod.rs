@@ -14,6 +14,7 @@ use crate::registry::Registry;
 use crate::signal::{Ended, Interrupts};
 use crate::{dist, preflight, vm};
 use node::Node;
+pub use node::{limits_are_enforced, tail};
 
 const VM_TOUR_LIMIT: Duration = Duration::from_mins(25);
 const VM_STAY_LIMIT: Duration = Duration::from_hours(24 * 365);
