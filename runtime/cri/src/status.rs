@@ -116,6 +116,7 @@ impl Coded for CreateSandboxError {
             CreateSandboxError::NameTaken { .. } => Code::AlreadyExists,
             CreateSandboxError::Monitor(error) => error.code(),
             CreateSandboxError::Record(_)
+            | CreateSandboxError::Shm(_)
             | CreateSandboxError::Cgroup(_)
             | CreateSandboxError::Network(_) => Code::Internal,
             CreateSandboxError::Removed => Code::Aborted,
@@ -129,6 +130,7 @@ impl Coded for StopSandboxError {
             StopSandboxError::Container(error) => error.code(),
             StopSandboxError::Network(_)
             | StopSandboxError::Cgroup(_)
+            | StopSandboxError::Shm(_)
             | StopSandboxError::Record(_) => Code::Internal,
             StopSandboxError::ShuttingDown => Code::Unavailable,
         }

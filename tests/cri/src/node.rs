@@ -254,6 +254,13 @@ impl Node {
         }
     }
 
+    /// The cgroups of our pods.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        let pods = mounts.iter().map(|mount| list(&mount.join(&self.name)));
+        pods.flatten().filter(|path| path.is_dir()).collect()
+    }
+
     /// Processes, mounts, cgroups, bridge ports, leases, writable layers and records that bear
     /// our name.
     pub fn effects(&self) -> BTreeSet<String> {
@@ -272,13 +279,8 @@ impl Node {
                 left.push(process.display().to_string());
             }
         }
-        for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-            left.extend(
-                list(&Path::new(mount).join(&self.name))
-                    .iter()
-                    .map(|path| path.display().to_string()),
-            );
-        }
+        let cgroups = self.cgroups();
+        left.extend(cgroups.iter().map(|path| path.display().to_string()));
         let ports = PathBuf::from(format!("/sys/class/net/{}/brif", self.name));
         let leases = self.dir.join("leases").join(&self.name);
         for folder in [

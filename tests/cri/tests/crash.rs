@@ -19,10 +19,11 @@ const PULL: [&str; 5] = [
     "pull: documents stored",
     "pull: image recorded",
 ];
-const RUN_SANDBOX: [&str; 11] = [
+const RUN_SANDBOX: [&str; 12] = [
     "run sandbox: name reserved",
     "run sandbox: start recorded",
     "run sandbox: files written",
+    "run sandbox: shared memory mounted",
     "run sandbox: cgroup made",
     "run sandbox: monitor started",
     "run sandbox: namespaces made",
@@ -57,12 +58,13 @@ const REMOVE_CONTAINER: [&str; 6] = [
     "remove container: directory removed",
     "remove container: records removed",
 ];
-const STOP_SANDBOX: [&str; 6] = [
+const STOP_SANDBOX: [&str; 7] = [
     "stop sandbox: intent recorded",
     "stop sandbox: containers ended",
     "stop sandbox: monitor ended",
     "stop sandbox: network detached",
     "stop sandbox: cgroups removed",
+    "stop sandbox: shared memory unmounted",
     "stop sandbox: end recorded",
 ];
 const REMOVE_SANDBOX: [&str; 4] = [

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use berth_proto::cri;
 use berth_test_cri::client;
-use berth_test_cri::node::test_pod;
+use berth_test_cri::node::{Node, test_pod};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_berth-test-cri");
 const WITHIN: Duration = Duration::from_secs(10);
@@ -176,6 +176,77 @@ fn root_a_server_killed_at_work_leaves_nothing_half_made() {
         }
         pod.finish().await
     });
+}
+
+#[test]
+fn root_after_a_reboot_nothing_runs_and_everything_can_be_removed() {
+    test_pod("boot", 32, SERVER, async |mut pod| {
+        let running = pod.start_sleeping().await?;
+        let ended = pod.start(&pod.script("ended", "exit 6")).await?;
+        pod.client.await_exit(&ended, WITHIN).await?;
+        let created = pod.script("created", "exit 0");
+        let created = pod.client.create(&pod.id, &created, &pod.config).await?;
+        let before = pod.client.status(&ended).await?;
+
+        reboot(&mut pod.node).await?;
+        pod.client = pod.node.start_server().await?;
+        for id in [&running, &created] {
+            let status = pod.client.status(id).await?;
+            let end = (status.state(), status.exit_code, status.reason.as_str());
+            let lost = (cri::ContainerState::ContainerExited, 255, "Unknown");
+            ensure!(end == lost, "{status:?}");
+        }
+        ensure!(
+            pod.client.status(&ended).await? == before,
+            "it keeps its end"
+        );
+        let sandbox = pod.client.pod_status(&pod.id).await?;
+        ensure!(
+            sandbox.state() == cri::PodSandboxState::SandboxNotready,
+            "{sandbox:?}"
+        );
+        let refused = pod.client.start(&running).await.unwrap_err();
+        ensure!(refused.to_string().contains("not created"), "{refused}");
+        let alive = |effect: &&String| {
+            let kinds = ["/proc/", "/sys/", "/leases/"];
+            kinds.iter().any(|kind| effect.contains(kind))
+        };
+        let effects = pod.node.effects();
+        let alive: Vec<_> = effects.iter().filter(alive).collect();
+        ensure!(alive.is_empty(), "{alive:?}");
+
+        let mut next = pod.config.clone();
+        next.metadata.as_mut().context("no metadata")?.attempt = 1;
+        let next = pod.client.run_pod(&next).await?;
+        for id in [&running, &ended, &created] {
+            pod.client.remove(id).await?;
+        }
+        pod.client.remove_pod(&next).await?;
+        pod.finish().await
+    });
+}
+
+/// What a reboot does to a node: no process, no state below /run, another boot id.
+async fn reboot(node: &mut Node) -> Result<()> {
+    node.end_server().await?;
+    for cgroup in node.cgroups() {
+        std::fs::write(cgroup.join("cgroup.kill"), "1")?;
+    }
+    let state = node.dir().join("state");
+    for pod in std::fs::read_dir(state.join("pods"))? {
+        let shm = pod?.path().join("shm");
+        rustix::mount::unmount(&shm, rustix::mount::UnmountFlags::DETACH)?;
+    }
+    std::fs::remove_dir_all(&state)?;
+    for kind in ["sandboxes", "containers"] {
+        for file in std::fs::read_dir(node.dir().join("data").join(kind))? {
+            let file = file?.path();
+            let mut record: serde_json::Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+            record["boot_id"] = "an earlier one".into();
+            std::fs::write(&file, record.to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// Kills the process that serves the pod directory `dir`.

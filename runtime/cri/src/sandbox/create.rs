@@ -21,6 +21,7 @@ use crate::monitor::{self, MonitorError};
 use crate::record::{self, RecordError};
 use crate::sandbox::model::{Phase, PodCgroup, RECORD_VERSION, SandboxRecord};
 use crate::sandbox::network::{self, NetworkError};
+use crate::sandbox::shm::{self, ShmError};
 use crate::sandbox::store::Taken;
 use crate::sandbox::{stop, sysctl, watch};
 use crate::server::Server;
@@ -68,6 +69,9 @@ pub enum CreateSandboxError {
     /// A record or file of the pod cannot be written.
     #[error("cannot record the sandbox")]
     Record(#[from] RecordError),
+    /// Its shared memory cannot be made.
+    #[error("cannot make the shared memory of the pod")]
+    Shm(#[from] ShmError),
     /// The pod's cgroup cannot be made.
     #[error("cannot make the cgroup of the pod")]
     Cgroup(#[source] CgroupError),
@@ -319,6 +323,11 @@ async fn start(server: &Arc<Server>, id: &SandboxId) -> Result<(), CreateSandbox
     let dir = server.sandboxes.dir(id);
     write_files(&record, &dir)?;
     crash_point!("run sandbox: files written");
+    // With the host's IPC namespace goes the host's /dev/shm.
+    if record.namespaces().ipc() != cri::NamespaceMode::Node {
+        shm::mount(&dir)?;
+        crash_point!("run sandbox: shared memory mounted");
+    }
     let leaf = record.leaf_cgroup();
     Cgroup::create(&server.cgroups, &leaf).map_err(CreateSandboxError::Cgroup)?;
     crash_point!("run sandbox: cgroup made");
@@ -365,7 +374,7 @@ async fn connect(server: &Arc<Server>, id: &SandboxId) -> Result<(), CreateSandb
     recorded.map(drop).ok_or(CreateSandboxError::Removed)
 }
 
-/// The files every container of the pod sees, and the directory that is its /dev/shm.
+/// The files every container of the pod sees, and the directory of its /dev/shm.
 fn write_files(record: &SandboxRecord, dir: &Path) -> Result<(), RecordError> {
     let host =
         |path: &str| std::fs::read_to_string(path).map_err(record::io("read", Path::new(path)));
@@ -388,10 +397,7 @@ fn write_files(record: &SandboxRecord, dir: &Path) -> Result<(), RecordError> {
     ] {
         write_file(&dir.join(name), &text)?;
     }
-    let shm = dir.join("shm");
-    record::make_dir(&shm)?;
-    let everyone = std::fs::Permissions::from_mode(0o1777);
-    std::fs::set_permissions(&shm, everyone).map_err(record::io("open to all", &shm))
+    record::make_dir(&dir.join(shm::NAME))
 }
 
 fn write_file(path: &Path, text: &str) -> Result<(), RecordError> {

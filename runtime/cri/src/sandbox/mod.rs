@@ -5,6 +5,7 @@ pub mod model;
 pub mod network;
 pub mod recover;
 pub mod remove;
+pub mod shm;
 pub mod stop;
 pub mod store;
 mod sysctl;

@@ -13,7 +13,7 @@ use crate::container::store::ContainerStore;
 use crate::record::{self, RecordError};
 use crate::sandbox::model::{Phase, SandboxRecord};
 use crate::sandbox::store::SandboxStore;
-use crate::sandbox::{stop, watch};
+use crate::sandbox::{shm, stop, watch};
 use crate::server::Server;
 use crate::time;
 
@@ -46,7 +46,12 @@ fn load(server: &Server) -> Result<(), RecordError> {
         match usable(&dir, SandboxStore::read_live(&dir)) {
             Some(record) => server.sandboxes.adopt(record),
             // Made before its first record was: nothing else can exist.
-            None => record::remove_tree(&dir)?,
+            None => {
+                if let Err(error) = shm::unmount(&dir) {
+                    tracing::error!(error = %crate::status::chain(&error), "a pod without a record");
+                }
+                record::remove_tree(&dir)?;
+            }
         }
     }
     for dir in record::list(server.containers.containers_dir())? {

@@ -18,6 +18,7 @@ use crate::id::SandboxId;
 use crate::record::RecordError;
 use crate::sandbox::model::{Phase, SandboxRecord};
 use crate::sandbox::network::NetworkError;
+use crate::sandbox::shm::{self, ShmError};
 use crate::server::Server;
 
 /// How long the exits of killed containers may take until they are recorded.
@@ -35,6 +36,9 @@ pub enum StopSandboxError {
     /// A cgroup stays.
     #[error("cannot remove the cgroup of the sandbox")]
     Cgroup(#[source] CgroupError),
+    /// Its shared memory stays.
+    #[error("cannot remove the shared memory of the sandbox")]
+    Shm(#[source] ShmError),
     /// The change cannot be recorded.
     #[error("cannot record the end of the sandbox")]
     Record(#[source] RecordError),
@@ -77,6 +81,9 @@ async fn take_down(server: &Arc<Server>, id: &SandboxId) -> Result<(), StopSandb
     }
     keep_first(&mut outcome, remove_cgroups(server, &record).await);
     crash_point!("stop sandbox: cgroups removed");
+    let unmounted = shm::unmount(&server.sandboxes.dir(id));
+    keep_first(&mut outcome, unmounted.map_err(StopSandboxError::Shm));
+    crash_point!("stop sandbox: shared memory unmounted");
     outcome?;
 
     let stopped = server.sandboxes.update(id, |record| {

@@ -6,6 +6,7 @@ use berth_proto::cri;
 use serde_json::{Value, json};
 
 use super::{SpecError, SpecInput};
+use crate::sandbox::shm;
 
 pub fn mounts(
     input: &SpecInput<'_>,
@@ -53,7 +54,7 @@ fn defaults(input: &SpecInput<'_>, security: &cri::LinuxContainerSecurityContext
     let shm = if host_ipc {
         Path::new("/dev/shm").to_owned()
     } else {
-        input.pod.files.join("shm")
+        input.pod.files.join(shm::NAME)
     };
     vec![
         new("/proc", "proc", &["nosuid", "noexec", "nodev"]),
