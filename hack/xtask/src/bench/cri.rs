@@ -36,7 +36,11 @@ struct Bench {
 }
 
 /// Measures every case and tells each result as soon as it is known.
-pub fn run(programs: &Path, terms: &Terms, mut tell: impl FnMut(&Comparison)) -> Result<()> {
+pub fn run(
+    programs: &Path,
+    terms: &Terms,
+    mut tell: impl FnMut(&Comparison) -> Result<()>,
+) -> Result<()> {
     preflight::ensure(&preflight::NODE)?;
     let cache = Cache::open()?;
     let peers = Peers::have(&cache)?;
@@ -58,7 +62,10 @@ pub fn run(programs: &Path, terms: &Terms, mut tell: impl FnMut(&Comparison)) ->
     let folder = tempfile::Builder::new()
         .prefix("berth-bench-")
         .tempdir_in("/var/tmp")?;
-    let state = tempfile::Builder::new().prefix("bb-").tempdir_in("/run")?;
+    // as /run is on a host with an init: in memory
+    let state = tempfile::Builder::new()
+        .prefix("bb-")
+        .tempdir_in("/dev/shm")?;
     let pause = images::pause(&programs.join("berth-pause"), &folder.path().join("pause"))?;
     images::push(&registry.address(), &pause)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -137,7 +144,7 @@ impl Bench {
         &mut self,
         terms: &Terms,
         interrupts: &mut Interrupts,
-        tell: &mut impl FnMut(&Comparison),
+        tell: &mut impl FnMut(&Comparison) -> Result<()>,
     ) -> Result<()> {
         let rss = (
             memory::resident(self.berth.pid())?,
@@ -147,8 +154,8 @@ impl Bench {
             server.client.pull(&self.image).await?;
         }
         let pss = self.memory_of_pods().await?;
-        tell(&self.result("daemon-rss", "KiB", vec![rss]));
-        tell(&self.result("pss-per-pod", "KiB", vec![pss]));
+        tell(&self.result("daemon-rss", "KiB", vec![rss]))?;
+        tell(&self.result("pss-per-pod", "KiB", vec![pss]))?;
         let mut pairs = Vec::new();
         // the first pair fills caches
         for _ in 0..=terms.pairs {
@@ -164,13 +171,13 @@ impl Bench {
             let of_call = pairs
                 .iter()
                 .map(|(ours, theirs)| (ours[index], theirs[index]));
-            tell(&self.result(name, "ms", of_call.collect()));
+            tell(&self.result(name, "ms", of_call.collect()))?;
         }
         let whole = |life: &Life| 1000.0 / (life[3..].iter().sum::<f64>());
         let rates = pairs
             .iter()
             .map(|(ours, theirs)| (whole(ours), whole(theirs)));
-        tell(&self.result("pods-per-second", "1/s", rates.collect()));
+        tell(&self.result("pods-per-second", "1/s", rates.collect()))?;
         self.measure_parallel(terms, interrupts, tell).await
     }
 
@@ -178,7 +185,7 @@ impl Bench {
         &mut self,
         terms: &Terms,
         interrupts: &mut Interrupts,
-        tell: &mut impl FnMut(&Comparison),
+        tell: &mut impl FnMut(&Comparison) -> Result<()>,
     ) -> Result<()> {
         let mut rates = Vec::new();
         let mut lives: [Vec<(f64, f64)>; CALLS.len()] = Default::default();
@@ -204,10 +211,10 @@ impl Bench {
         }
         for (name, mut pairs) in CALLS.into_iter().zip(lives) {
             pairs.drain(..PARALLEL * LIVES);
-            tell(&self.result(&format!("{name} x{PARALLEL}"), "ms", pairs));
+            tell(&self.result(&format!("{name} x{PARALLEL}"), "ms", pairs))?;
         }
         rates.remove(0);
-        tell(&self.result(&format!("pods-per-second x{PARALLEL}"), "1/s", rates));
+        tell(&self.result(&format!("pods-per-second x{PARALLEL}"), "1/s", rates))?;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod runtime;
 mod sample;
 mod server;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -67,16 +68,16 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     };
     let mut said = String::new();
     let print = |result: &sample::Comparison| {
+        let mut out = std::io::stdout().lock();
         if options.json {
-            println!("{}", result.json());
-            return;
+            return Ok(writeln!(out, "{}", result.json())?);
         }
         let heading = result.heading();
         if said != heading {
-            println!("{heading}");
+            writeln!(out, "{heading}")?;
             said = heading;
         }
-        println!("{}", result.line());
+        Ok(writeln!(out, "{}", result.line())?)
     };
     match options.name {
         Name::Oci => oci::run(&programs, &terms, print)?,

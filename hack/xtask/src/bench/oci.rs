@@ -60,27 +60,35 @@ struct Sides<'a> {
 }
 
 /// Measures every case against every peer and tells each result as soon as it is known.
-pub fn run(programs: &Path, terms: &Terms, mut tell: impl FnMut(&Comparison)) -> Result<()> {
+pub fn run(
+    programs: &Path,
+    terms: &Terms,
+    mut tell: impl FnMut(&Comparison) -> Result<()>,
+) -> Result<()> {
     let cache = Cache::open()?;
     let mut interrupts = Interrupts::take()?;
     let hierarchy = hierarchy::unify()?;
     let folder = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
     let bundles = make_bundles(folder.path())?;
+    // as /run is on a host with an init: a disk's journal is not what is compared
+    let state = tempfile::Builder::new()
+        .prefix("berth-bench-")
+        .tempdir_in("/dev/shm")?;
     for peer in [peers::crun(&cache)?, peers::runc(&cache)?] {
         let mut sides = Sides {
             folder: folder.path(),
             bundles: &bundles,
-            ours: Runtime::new(programs.join("berth-oci"), folder.path())?,
-            theirs: Runtime::new(peer.program(peer.name), folder.path())?,
+            ours: Runtime::new(programs.join("berth-oci"), state.path())?,
+            theirs: Runtime::new(peer.program(peer.name), state.path())?,
             note: String::new(),
         };
         sides.note = format!("cgroups: {hierarchy}; {}", sides.cgroups()?);
         for case in &BRIEF {
-            tell(&sides.compare(case, terms, &mut interrupts)?);
+            tell(&sides.compare(case, terms, &mut interrupts)?)?;
         }
         let _ours = sides.ours.lasting(&bundles.lasting)?;
         let _theirs = sides.theirs.lasting(&bundles.lasting)?;
-        tell(&sides.compare(&EXEC, terms, &mut interrupts)?);
+        tell(&sides.compare(&EXEC, terms, &mut interrupts)?)?;
     }
     Ok(())
 }

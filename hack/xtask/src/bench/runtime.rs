@@ -23,12 +23,13 @@ pub struct Runtime {
     /// Name and version.
     pub name: String,
     program: PathBuf,
+    folder: PathBuf,
     arguments: Vec<String>,
     tracer: Vec<String>,
 }
 
 impl Runtime {
-    /// The runtime at `program`, with its state below `folder`.
+    /// The runtime at `program`, with its state and pid files below `folder`.
     pub fn new(program: PathBuf, folder: &Path) -> Result<Self> {
         let version = process::output(Command::new(&program).arg("--version"))?;
         let version = version.lines().next().unwrap_or_default();
@@ -37,6 +38,7 @@ impl Runtime {
         Ok(Self {
             name,
             program,
+            folder: folder.into(),
             arguments: vec!["--root".into(), state.display().to_string()],
             tracer: Vec::new(),
         })
@@ -86,10 +88,11 @@ impl Runtime {
     }
 
     fn create(&self, bundle: &Path) -> Result<OwnedFd> {
-        let file = bundle.join("pid");
+        let file = self.folder.join("pid");
         let (path, pid_file) = (bundle.display().to_string(), file.display().to_string());
         self.call(&["create", "--bundle", &path, "--pid-file", &pid_file, ID])?;
         let pid: i32 = fs::read_to_string(&file)?.trim().parse()?;
+        fs::remove_file(&file)?;
         let pid = Pid::from_raw(pid).context("process id 0")?;
         pidfd_open(pid, PidfdFlags::empty()).context("cannot open the container's process")
     }
