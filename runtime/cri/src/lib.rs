@@ -25,6 +25,7 @@ mod serve;
 mod server;
 mod stats;
 mod status;
+mod store;
 mod streaming;
 mod time;
 mod undo;

@@ -12,9 +12,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::container::create::CreateContainerError;
+use crate::container::model::ContainerRecord;
 use crate::container::oci_spec;
 use crate::container::start::StartContainerError;
-use crate::container::store::ContainerStore;
 use crate::events::EventLog;
 use crate::id::{ContainerId, SandboxId};
 use crate::inflight::InFlight;
@@ -22,11 +22,12 @@ use crate::journal::Journal;
 use crate::monitor::Monitor;
 use crate::record::{self, RecordError};
 use crate::sandbox::create::CreateSandboxError;
+use crate::sandbox::model::SandboxRecord;
 use crate::sandbox::network::{Network, NetworkError};
 use crate::sandbox::remove::RemoveSandboxError;
 use crate::sandbox::stop::StopSandboxError;
-use crate::sandbox::store::SandboxStore;
 use crate::stats::CpuSamples;
+use crate::store::{Store, Stored};
 use crate::streaming::Sessions;
 
 /// Controllers without which limits of pods mean nothing.
@@ -91,9 +92,9 @@ pub struct Server {
     /// What this process may hand on.
     pub privileges: Privileges,
     /// Pod sandboxes.
-    pub sandboxes: SandboxStore,
+    pub sandboxes: Store<SandboxRecord>,
     /// Containers.
-    pub containers: ContainerStore,
+    pub containers: Store<ContainerRecord>,
     /// Images and snapshots.
     pub images: ImageStore,
     /// The pod network.
@@ -176,10 +177,7 @@ impl Server {
         ] {
             record::make_dir(&dir)?;
         }
-        let kinds = [
-            crate::sandbox::store::JOURNAL_KIND,
-            crate::container::store::JOURNAL_KIND,
-        ];
+        let kinds = [SandboxRecord::JOURNAL_KIND, ContainerRecord::JOURNAL_KIND];
         let journal = Arc::new(Journal::open(&config.data_dir, &kinds)?);
         let mut images = berth_image::Config::new(&config.images.root, &config.images.hosts_dir);
         images.max_parallel = config.images.max_parallel;
@@ -188,8 +186,8 @@ impl Server {
             boot_id: record::boot_id()?,
             cgroups,
             privileges: Privileges::probe()?,
-            sandboxes: SandboxStore::new(&config.state_dir, journal.clone()),
-            containers: ContainerStore::new(&config.state_dir, journal.clone()),
+            sandboxes: Store::new(&config.state_dir, journal.clone()),
+            containers: Store::new(&config.state_dir, journal.clone()),
             images: ImageStore::open(images)?,
             network: Network::new(config.cni.clone())?,
             events: EventLog::new(),

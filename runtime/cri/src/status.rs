@@ -12,7 +12,6 @@ use crate::container::exec::ExecError;
 use crate::container::oci_spec::SpecError;
 use crate::container::remove::RemoveContainerError;
 use crate::container::start::StartContainerError;
-use crate::container::store::FindContainerError;
 use crate::container::update::UpdateContainerError;
 use crate::events::ResumeError;
 use crate::image::AuthError;
@@ -20,7 +19,7 @@ use crate::monitor::MonitorError;
 use crate::sandbox::create::CreateSandboxError;
 use crate::sandbox::remove::RemoveSandboxError;
 use crate::sandbox::stop::StopSandboxError;
-use crate::sandbox::store::FindSandboxError;
+use crate::store::FindError;
 use crate::streaming::TooManySessions;
 
 /// An error with its causes, each after a colon, as people read it.
@@ -75,20 +74,11 @@ pub fn lost() -> Status {
     Status::internal("the operation ended without an outcome")
 }
 
-impl Coded for FindSandboxError {
+impl Coded for FindError {
     fn code(&self) -> Code {
         match self {
-            FindSandboxError::Unknown(_) => Code::NotFound,
-            FindSandboxError::Ambiguous(_) => Code::InvalidArgument,
-        }
-    }
-}
-
-impl Coded for FindContainerError {
-    fn code(&self) -> Code {
-        match self {
-            FindContainerError::Unknown(_) => Code::NotFound,
-            FindContainerError::Ambiguous(_) => Code::InvalidArgument,
+            FindError::Unknown { .. } => Code::NotFound,
+            FindError::Ambiguous { .. } => Code::InvalidArgument,
         }
     }
 }

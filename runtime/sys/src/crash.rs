@@ -6,7 +6,7 @@
 /// Dies by SIGKILL here if a test asks for the point of this name; nothing in an ordinary build.
 #[macro_export]
 macro_rules! crash_point {
-    ($name:literal) => {{
+    ($name:expr) => {{
         #[cfg(feature = "test-util")]
         $crate::crash::reach($name);
     }};

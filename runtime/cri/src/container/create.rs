@@ -18,11 +18,11 @@ use crate::container::oci_spec::{
     self, HostDevice, HostInput, PodInput, SeccompSource, SpecError, SpecInput,
 };
 use crate::container::signal;
-use crate::container::store::Taken;
 use crate::id::ContainerId;
 use crate::record::{self, RecordError};
 use crate::sandbox::model::{Phase, SandboxRecord};
 use crate::server::Server;
+use crate::store::Taken;
 use crate::time;
 use crate::undo::Undo;
 

@@ -3,32 +3,18 @@
 use berth_proto::cri;
 use tonic::Status;
 
-use crate::container::exec::ExecError;
 use crate::server::Server;
 use crate::status;
 use crate::streaming::{Session, Streams};
 
 /// Gives the URL at which the container's own streams are.
 pub fn attach(server: &Server, request: cri::AttachRequest) -> Result<cri::AttachResponse, Status> {
-    let record = server
-        .containers
-        .find(&request.container_id)
-        .map_err(status::from)?;
-    if record.pid().is_none() {
-        return Err(status::from(ExecError::NotRunning));
-    }
-    let cri::AttachRequest {
-        tty,
-        stdin,
-        stdout,
-        stderr,
-        ..
-    } = request;
+    let record = super::running(server, &request.container_id)?;
     let streams = super::streams(Streams {
-        stdin,
-        stdout,
-        stderr,
-        tty,
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+        tty: request.tty,
     })?;
     let session = Session::Attach {
         container: record.id.clone(),

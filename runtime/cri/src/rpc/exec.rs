@@ -10,28 +10,15 @@ use crate::streaming::{Session, Streams};
 
 /// Gives the URL at which the command is executed.
 pub fn exec(server: &Server, request: cri::ExecRequest) -> Result<cri::ExecResponse, Status> {
-    let record = server
-        .containers
-        .find(&request.container_id)
-        .map_err(status::from)?;
+    let record = super::running(server, &request.container_id)?;
     if request.cmd.is_empty() {
         return Err(status::from(ExecError::NoCommand));
     }
-    if record.pid().is_none() {
-        return Err(status::from(ExecError::NotRunning));
-    }
-    let cri::ExecRequest {
-        tty,
-        stdin,
-        stdout,
-        stderr,
-        ..
-    } = request;
     let streams = super::streams(Streams {
-        stdin,
-        stdout,
-        stderr,
-        tty,
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+        tty: request.tty,
     })?;
     let session = Session::Exec {
         container: record.id.clone(),

@@ -40,6 +40,8 @@ use std::sync::Arc;
 use futures::Stream;
 use tonic::Status;
 
+use crate::container::exec::ExecError;
+use crate::container::model::ContainerRecord;
 use crate::server::Server;
 use crate::streaming::Streams;
 
@@ -58,6 +60,15 @@ async fn until_ending<T>(server: &Server, call: impl Future<Output = T>) -> Resu
         outcome = call => Ok(outcome),
         () = server.ending.cancelled() => Err(Status::unavailable("the server is shutting down")),
     }
+}
+
+/// The running container of an exec or attach request.
+fn running(server: &Server, id: &str) -> Result<Arc<ContainerRecord>, Status> {
+    let record = server.containers.find(id).map_err(crate::status::from)?;
+    if record.pid().is_none() {
+        return Err(crate::status::from(ExecError::NotRunning));
+    }
+    Ok(record)
 }
 
 /// Checks the streams of an exec or attach request as the CRI wants them.

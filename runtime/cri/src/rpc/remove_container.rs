@@ -7,9 +7,9 @@ use berth_proto::cri;
 use tonic::Status;
 
 use crate::container::remove;
-use crate::container::store::FindContainerError;
 use crate::server::Server;
 use crate::status;
+use crate::store::FindError;
 
 /// Removes the container; one that is not there is removed.
 pub async fn remove_container(
@@ -20,7 +20,7 @@ pub async fn remove_container(
         Ok(record) => remove::remove(server, &record.id)
             .await
             .map_err(status::from)?,
-        Err(FindContainerError::Unknown(_)) => {}
+        Err(FindError::Unknown { .. }) => {}
         Err(error) => return Err(status::from(error)),
     }
     Ok(cri::RemoveContainerResponse {})

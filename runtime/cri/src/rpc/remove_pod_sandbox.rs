@@ -8,9 +8,9 @@ use berth_proto::cri;
 use tonic::Status;
 
 use crate::sandbox::remove;
-use crate::sandbox::store::FindSandboxError;
 use crate::server::Server;
 use crate::status;
+use crate::store::FindError;
 
 /// Removes the sandbox; one that is not there is removed.
 pub async fn remove_pod_sandbox(
@@ -21,7 +21,7 @@ pub async fn remove_pod_sandbox(
         Ok(record) => remove::remove(server, &record.id)
             .await
             .map_err(status::from)?,
-        Err(FindSandboxError::Unknown(_)) => {}
+        Err(FindError::Unknown { .. }) => {}
         Err(error) => return Err(status::from(error)),
     }
     Ok(cri::RemovePodSandboxResponse {})

@@ -8,9 +8,9 @@ use berth_proto::cri;
 use tonic::Status;
 
 use crate::container::end;
-use crate::container::store::FindContainerError;
 use crate::server::Server;
 use crate::status;
+use crate::store::FindError;
 
 /// Stops the container; one that is not there is stopped.
 pub async fn stop_container(
@@ -22,7 +22,7 @@ pub async fn stop_container(
         Ok(record) => end::stop(server, &record.id, grace)
             .await
             .map_err(status::from)?,
-        Err(FindContainerError::Unknown(_)) => {}
+        Err(FindError::Unknown { .. }) => {}
         Err(error) => return Err(status::from(error)),
     }
     Ok(cri::StopContainerResponse {})

@@ -8,9 +8,9 @@ use berth_proto::cri;
 use tonic::Status;
 
 use crate::sandbox::stop;
-use crate::sandbox::store::FindSandboxError;
 use crate::server::Server;
 use crate::status;
+use crate::store::FindError;
 
 /// Stops the sandbox; one that is not there is stopped.
 pub async fn stop_pod_sandbox(
@@ -21,7 +21,7 @@ pub async fn stop_pod_sandbox(
         Ok(record) => stop::stop(server, &record.id)
             .await
             .map_err(status::shared)?,
-        Err(FindSandboxError::Unknown(_)) => {}
+        Err(FindError::Unknown { .. }) => {}
         Err(error) => return Err(status::from(error)),
     }
     Ok(cri::StopPodSandboxResponse {})

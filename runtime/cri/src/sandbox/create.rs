@@ -22,9 +22,9 @@ use crate::record::{self, RecordError};
 use crate::sandbox::model::{Phase, PodCgroup, RECORD_VERSION, SandboxRecord};
 use crate::sandbox::network::{self, NetworkError};
 use crate::sandbox::shm::{self, ShmError};
-use crate::sandbox::store::Taken;
 use crate::sandbox::{stop, sysctl, watch};
 use crate::server::Server;
+use crate::store::Taken;
 use crate::time;
 
 /// The pause process is among the last to be killed (what the kubelet gives sandboxes).

@@ -7,6 +7,5 @@ pub mod recover;
 pub mod remove;
 pub mod shm;
 pub mod stop;
-pub mod store;
 mod sysctl;
 pub mod watch;

@@ -8,6 +8,7 @@ use berth_proto::cri;
 use serde::{Deserialize, Serialize};
 
 use crate::id::SandboxId;
+use crate::store::Stored;
 
 /// Version of [`SandboxRecord`] as stored.
 pub const RECORD_VERSION: u32 = 1;
@@ -85,6 +86,21 @@ pub struct SandboxRecord {
     pub attached: Option<Attached>,
     /// The process that holds the namespaces; 0 when there is none.
     pub pause_pid: i32,
+}
+
+impl Stored for SandboxRecord {
+    type Id = SandboxId;
+    const NOUN: &'static str = "sandbox";
+    const FOLDER: &'static str = "pods";
+    const JOURNAL_KIND: &'static str = "sandboxes";
+
+    fn id(&self) -> &SandboxId {
+        &self.id
+    }
+
+    fn reserved_name(&self) -> String {
+        SandboxRecord::name(&self.config)
+    }
 }
 
 impl SandboxRecord {

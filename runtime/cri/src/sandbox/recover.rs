@@ -4,17 +4,16 @@
 //! in memory tells the truth, every pod that runs is watched, and nothing half-made is
 //! left.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::container::model::{ContainerRecord, Exit, State};
 use crate::container::start;
-use crate::container::store::ContainerStore;
 use crate::record::{self, RecordError};
 use crate::sandbox::model::{Phase, SandboxRecord};
-use crate::sandbox::store::SandboxStore;
 use crate::sandbox::{shm, stop, watch};
 use crate::server::Server;
+use crate::store::{Store, Stored};
 use crate::time;
 
 /// Takes over what an earlier server left: live records of this boot, else durable ones.
@@ -42,41 +41,40 @@ pub async fn recover(server: &Arc<Server>) -> Result<(), RecordError> {
 }
 
 fn load(server: &Server) -> Result<(), RecordError> {
-    for dir in record::list(server.sandboxes.pods_dir())? {
-        match usable(&dir, SandboxStore::read_live(&dir)) {
-            Some(record) => server.sandboxes.adopt(record),
-            // Made before its first record was: nothing else can exist.
-            None => {
-                if let Err(error) = shm::unmount(&dir) {
-                    tracing::error!(error = %crate::status::chain(&error), "a pod without a record");
-                }
-                record::remove_tree(&dir)?;
-            }
+    // Made before its first record was: nothing else can exist.
+    for dir in load_kind(&server.sandboxes, server)? {
+        if let Err(error) = shm::unmount(&dir) {
+            tracing::error!(error = %crate::status::chain(&error), "a pod without a record");
         }
+        record::remove_tree(&dir)?;
     }
-    for dir in record::list(server.containers.containers_dir())? {
-        match usable(&dir, ContainerStore::read_live(&dir)) {
-            Some(record) => server.containers.adopt(record),
-            None => record::remove_tree(&dir)?,
-        }
-    }
-    for file in server.journal.list(crate::sandbox::store::JOURNAL_KIND)? {
-        if let Some(found) = usable::<SandboxRecord>(&file, record::read(&file))
-            && server.sandboxes.get(&found.id).is_none()
-        {
-            record::make_dir(&server.sandboxes.dir(&found.id))?;
-            server.sandboxes.adopt(found);
-        }
-    }
-    for file in server.journal.list(crate::container::store::JOURNAL_KIND)? {
-        if let Some(found) = usable::<ContainerRecord>(&file, record::read(&file))
-            && server.containers.get(&found.id).is_none()
-        {
-            record::make_dir(&server.containers.dir(&found.id))?;
-            server.containers.adopt(found);
-        }
+    for dir in load_kind(&server.containers, server)? {
+        record::remove_tree(&dir)?;
     }
     Ok(())
+}
+
+/// Takes over the live records, and the durable ones of what has none; gives the directories
+/// without a record.
+fn load_kind<R: Stored>(store: &Store<R>, server: &Server) -> Result<Vec<PathBuf>, RecordError> {
+    let mut without = Vec::new();
+    for dir in record::list(store.folder())? {
+        match usable(&dir, Store::<R>::read_live(&dir)) {
+            Some(record) => store.adopt(record),
+            None => without.push(dir),
+        }
+    }
+    for file in server.journal.list(R::JOURNAL_KIND)? {
+        if let Some(found) = usable::<R>(&file, record::read(&file))
+            && store.get(found.id()).is_none()
+        {
+            let dir = store.dir(found.id());
+            without.retain(|known| *known != dir);
+            record::make_dir(&dir)?;
+            store.adopt(found);
+        }
+    }
+    Ok(without)
 }
 
 /// A record that cannot be read is reported and passed over: one broken file must not

@@ -2,55 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use berth_oci::capability;
 use berth_proto::cri;
 
 use super::{HostInput, SpecError};
 use crate::config::CapabilitySet;
-
-/// By number, without `CAP_` (linux/capability.h).
-const NAMES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 const MINIMAL: [&str; 9] = [
     "CHOWN",
@@ -96,11 +52,7 @@ pub fn bounding_set(status: &str) -> BTreeSet<String> {
     let mask = line
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or(0);
-    let held = NAMES
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| mask >> bit & 1 == 1);
-    held.map(|(_, name)| format!("CAP_{name}")).collect()
+    capability::names(mask).into_iter().collect()
 }
 
 /// What the request leaves of the defaults, adds, and drops: `ALL` first, then single
@@ -150,7 +102,7 @@ fn names(list: &str, given: &[String]) -> Result<BTreeSet<String>, SpecError> {
     let known = |name: &str| {
         let upper = name.to_ascii_uppercase();
         let bare = upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned();
-        if bare == "ALL" || NAMES.contains(&bare.as_str()) {
+        if bare == "ALL" || capability::NAMES.contains(&bare.as_str()) {
             return Ok(format!("CAP_{bare}"));
         }
         Err(SpecError::Invalid {
