@@ -223,10 +223,12 @@ impl Node {
     pub fn finish(mut self) -> Result<()> {
         self.kill_server()?;
         let config = self.dir.join("config.toml");
+        let start = std::time::Instant::now();
         let stopped = Command::new(&self.program)
             .arg("stop")
             .arg(config)
             .output()?;
+        println!("everything stopped in {} ms", start.elapsed().as_millis());
         let said = String::from_utf8_lossy(&stopped.stderr).into_owned();
         if !stopped.status.success() {
             bail!("cannot stop everything: {said}");
