@@ -24,7 +24,7 @@ const PARALLEL: usize = 10;
 /// Lives after one another of each of them in one round.
 const LIVES: usize = 2;
 /// Pods over which memory is shared out.
-const MEASURED_PODS: usize = 5;
+const MEASURED_PODS: usize = 20;
 
 /// Both servers, and what is said with every result.
 struct Bench {
@@ -234,8 +234,8 @@ impl Bench {
             server.client.remove_all().await?;
         }
         self.note.push_str(&format!(
-            "; groups of a pod with one container: berth {}, containerd {}",
-            groups[0], groups[1]
+            "; groups of a pod with one container: berth {}, containerd {}; memory over {} pods",
+            groups[0], groups[1], MEASURED_PODS
         ));
         Ok((found[0], found[1]))
     }
