@@ -76,8 +76,8 @@ impl MirrorWriter {
         for mirror in store.mirrors() {
             let fits = statics.iter().any(|pod| mirrors_pod(&mirror, pod));
             let dying = mirror.metadata.deletion_timestamp.is_some();
-            if (!fits && self.files_read.load(Ordering::Relaxed)) || dying {
-                delete(client, &mirror).await?;
+            let unwanted = dying || (!fits && self.files_read.load(Ordering::Relaxed));
+            if unwanted && delete(client, &mirror).await? {
                 store.remove_mirror(&pod::key(&mirror));
             }
         }
@@ -102,7 +102,8 @@ fn mirrors_pod(mirror: &Pod, pod: &Pod) -> bool {
         && annotation(mirror, MIRROR_ANNOTATION) == annotation(pod, HASH_ANNOTATION)
 }
 
-async fn delete(client: &kube::Client, mirror: &Pod) -> Result<(), kube::Error> {
+/// Deletes a mirror; `false` when it has changed meanwhile, and is to be looked at again.
+async fn delete(client: &kube::Client, mirror: &Pod) -> Result<bool, kube::Error> {
     let api = Api::<Pod>::namespaced(client.clone(), pod::namespace(mirror));
     let parameters = DeleteParams {
         grace_period_seconds: Some(0),
@@ -113,8 +114,9 @@ async fn delete(client: &kube::Client, mirror: &Pod) -> Result<(), kube::Error> 
         ..DeleteParams::default()
     };
     match api.delete(pod::name(mirror), &parameters).await {
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        other => other.map(drop),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        other => other.map(|_| true),
     }
 }
 

@@ -29,7 +29,7 @@ use crate::resources::cgroup::{CgroupError, PodCgroups};
 use crate::server::{self, PodView, health};
 use crate::source::{Origin, SourceEvent, apiserver, file};
 use crate::status_sync::status_sync;
-use crate::sync_loop::{Inputs, SyncLoop};
+use crate::sync_loop::{Evict, Gate, Inputs, SyncLoop};
 use crate::volume::Volumes;
 use crate::{log, mirror, orphan, pleg};
 
@@ -203,7 +203,8 @@ impl Kubelet {
         let files_read = Arc::new(AtomicBool::new(self.config.static_pod_dir.is_none()));
         let (mirrors, mirror_writer) = mirror::mirrors(self.client.is_some(), files_read.clone());
         let orphans = orphan::Orphans::new(executor, orphans_found);
-        let sync_loop = SyncLoop::new(shared, self.node_fit(), self.origins(), mirrors, orphans);
+        let gate = self.gate(&pressure_seen);
+        let sync_loop = SyncLoop::new(shared, gate, self.origins(), mirrors, orphans);
         let inputs = Inputs {
             sources: sources_in,
             pleg: pleg_in,
@@ -226,14 +227,7 @@ impl Kubelet {
         spawn(tasks, "the sync loop", sync_loop.run(inputs));
         self.spawn_sources(tasks, &sources, &files_read);
         self.spawn_logs(tasks, &store);
-        let eviction = Eviction {
-            config: self.config.clone(),
-            cri: self.cri.clone(),
-            store,
-            recorder: recorder.clone(),
-            pressure,
-            evictions,
-        };
+        let eviction = self.eviction(store, &recorder, pressure, evictions);
         self.spawn_node(tasks, pressure_seen, eviction);
         recorder.node(Kind::Normal, "Starting", "Starting kubelet.");
     }
@@ -256,6 +250,24 @@ impl Kubelet {
         }
     }
 
+    fn eviction(
+        &self,
+        store: PodStore,
+        recorder: &event::Recorder,
+        pressure: watch::Sender<Pressure>,
+        evictions: mpsc::UnboundedSender<Evict>,
+    ) -> Eviction {
+        Eviction {
+            config: self.config.clone(),
+            cri: self.cri.clone(),
+            cgroups: self.cgroups.clone(),
+            store,
+            recorder: recorder.clone(),
+            pressure,
+            evictions,
+        }
+    }
+
     fn surroundings(&self) -> Surroundings {
         Surroundings {
             host_ip: self.config.node_ip.to_string(),
@@ -265,18 +277,22 @@ impl Kubelet {
         }
     }
 
-    fn node_fit(&self) -> NodeFit {
+    fn gate(&self, pressure: &watch::Receiver<Pressure>) -> Gate {
         let mut labels = self.config.node_labels.clone();
         labels.insert(
             "kubernetes.io/hostname".into(),
             self.config.node_name.clone(),
         );
         labels.insert("kubernetes.io/os".into(), "linux".into());
-        NodeFit {
+        let node = NodeFit {
             cpu_milli: self.capacity.allocatable_cpu_milli,
             memory: self.capacity.allocatable_memory,
             pods: self.capacity.pods,
             labels,
+        };
+        Gate {
+            node,
+            pressure: pressure.clone(),
         }
     }
 

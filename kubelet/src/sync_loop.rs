@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::mirror::Mirrors;
+use crate::node::Pressure;
 use crate::orphan::Orphans;
 use crate::pleg::PodLifecycleEvent;
 use crate::pod::admit::{NodeFit, Rejection, admit};
@@ -77,11 +78,20 @@ const FORCED: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_secs(2);
 const HOUSEKEEP: Duration = Duration::from_secs(10);
 
+/// What pods are admitted by.
+#[derive(Debug)]
+pub struct Gate {
+    /// What the node has to give.
+    pub node: NodeFit,
+    /// What it is short of.
+    pub pressure: watch::Receiver<Pressure>,
+}
+
 /// The loop's state: who works on what.
 #[derive(Debug)]
 pub struct SyncLoop {
     shared: Shared,
-    node: NodeFit,
+    gate: Gate,
     merge: Merge,
     needed: Vec<Origin>,
     workers: HashMap<PodUid, watch::Sender<Mail>>,
@@ -93,18 +103,18 @@ pub struct SyncLoop {
 }
 
 impl SyncLoop {
-    /// A loop over `needed` sources. `node` is what admission measures pods against.
+    /// A loop over `needed` sources. `gate` is what admission measures pods against.
     #[must_use]
     pub fn new(
         shared: Shared,
-        node: NodeFit,
+        gate: Gate,
         needed: Vec<Origin>,
         mirrors: Mirrors,
         orphans: Orphans,
     ) -> SyncLoop {
         SyncLoop {
             shared,
-            node,
+            gate,
             merge: Merge::default(),
             needed,
             workers: HashMap::new(),
@@ -255,7 +265,8 @@ impl SyncLoop {
             })
             .map(|e| e.pod)
             .collect();
-        let rejection = admit(pod, &self.node, &others).err()?;
+        let pressure = *self.gate.pressure.borrow();
+        let rejection = admit(pod, &self.gate.node, pressure, &others).err()?;
         tracing::info!(
             pod = pod::key(pod),
             reason = rejection.reason,

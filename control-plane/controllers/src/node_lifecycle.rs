@@ -1,5 +1,6 @@
 //! Watches the heartbeat of nodes: one whose lease is not renewed becomes Unknown,
-//! is tainted, and its pods leave after what they tolerate.
+//! is tainted, and its pods leave after what they tolerate. A node short of something, or
+//! cordoned, is tainted too, so that the scheduler sends no more pods there.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +28,17 @@ const GRACE: Duration = Duration::from_secs(50);
 const LEASES: &str = "kube-node-lease";
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+/// Taints of conditions that are True (stock TaintNodesByCondition).
+const PRESSURES: [(&str, &str); 4] = [
+    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
+    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+    (
+        "NetworkUnavailable",
+        "node.kubernetes.io/network-unavailable",
+    ),
+];
 
 /// A lease as last seen, by our own clock: the node's clock is not trusted.
 struct Seen {
@@ -162,25 +174,7 @@ impl Monitor {
             .as_ref()
             .and_then(|s| s.taints.clone())
             .unwrap_or_default();
-        let mut taints: Vec<Taint> = held
-            .iter()
-            .filter(|t| {
-                (t.key != NOT_READY && t.key != UNREACHABLE) || Some(t.key.as_str()) == wanted
-            })
-            .cloned()
-            .collect();
-        for effect in ["NoSchedule", "NoExecute"] {
-            if let Some(key) = wanted
-                && !taints.iter().any(|t| t.key == key && t.effect == effect)
-            {
-                taints.push(Taint {
-                    key: key.into(),
-                    effect: effect.into(),
-                    value: None,
-                    time_added: Some(Time(Timestamp::now())),
-                });
-            }
-        }
+        let taints = compute_taints(node, wanted, Timestamp::now());
         if taints == held {
             return Ok(());
         }
@@ -230,7 +224,45 @@ impl Monitor {
     }
 }
 
+/// The taints the node is to have: `health` (not ready, unreachable) with both effects, one
+/// for each pressure and a cordon; those of others stay, and so do times of those that stay.
+fn compute_taints(node: &Node, health: Option<&str>, now: Timestamp) -> Vec<Taint> {
+    let spec = node.spec.as_ref();
+    let mut wanted: Vec<(&str, &str)> = Vec::new();
+    for effect in ["NoSchedule", "NoExecute"] {
+        wanted.extend(health.map(|key| (key, effect)));
+    }
+    let short = |kind: &str| condition_status(node, kind) == Some("True");
+    let pressed = PRESSURES.iter().filter(|(kind, _)| short(kind));
+    wanted.extend(pressed.map(|(_, key)| (*key, "NoSchedule")));
+    if spec.and_then(|s| s.unschedulable) == Some(true) {
+        wanted.push((UNSCHEDULABLE, "NoSchedule"));
+    }
+    let ours = |key: &str| {
+        [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&key)
+            || PRESSURES.iter().any(|(_, own)| *own == key)
+    };
+    let held = spec.and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    let stays = |t: &&Taint| !ours(&t.key) || wanted.contains(&(&t.key, &t.effect));
+    let mut taints: Vec<Taint> = held.iter().filter(stays).cloned().collect();
+    for (key, effect) in wanted {
+        if !taints.iter().any(|t| t.key == key && t.effect == effect) {
+            taints.push(Taint {
+                key: key.into(),
+                effect: effect.into(),
+                value: None,
+                time_added: Some(Time(now)),
+            });
+        }
+    }
+    taints
+}
+
 fn ready_status(node: &Node) -> &str {
+    condition_status(node, "Ready").unwrap_or("False")
+}
+
+fn condition_status<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
     let conditions: &[NodeCondition] = node
         .status
         .as_ref()
@@ -238,8 +270,8 @@ fn ready_status(node: &Node) -> &str {
         .unwrap_or_default();
     conditions
         .iter()
-        .find(|c| c.type_ == "Ready")
-        .map_or("False", |c| c.status.as_str())
+        .find(|c| c.type_ == kind)
+        .map(|c| c.status.as_str())
 }
 
 fn tainted_since(node: &Node, key: &str) -> Option<Timestamp> {
@@ -307,5 +339,40 @@ mod tests {
             at(json!([{"key": "other", "operator": "Exists"}])),
             Some(1000)
         );
+    }
+
+    #[test]
+    fn a_node_short_of_something_is_tainted_until_it_is_not() {
+        let node = |conditions: serde_json::Value, taints: serde_json::Value| -> Node {
+            serde_json::from_value(json!({
+                "spec": {"taints": taints}, "status": {"conditions": conditions},
+            }))
+            .unwrap()
+        };
+        let is = |kind: &str, status: &str| json!({"type": kind, "status": status});
+        let foreign = json!({"key": "dedicated", "value": "x", "effect": "NoSchedule"});
+        let shown = |node: &Node, health| -> Vec<String> {
+            let taints = compute_taints(node, health, Timestamp::UNIX_EPOCH);
+            let text = |t: &Taint| format!("{}:{}", t.key, t.effect);
+            taints.iter().map(text).collect()
+        };
+        let pressed = json!([is("DiskPressure", "True"), is("MemoryPressure", "Unknown")]);
+        assert_eq!(
+            shown(&node(pressed, json!([foreign])), Some(NOT_READY)),
+            [
+                "dedicated:NoSchedule",
+                "node.kubernetes.io/not-ready:NoSchedule",
+                "node.kubernetes.io/not-ready:NoExecute",
+                "node.kubernetes.io/disk-pressure:NoSchedule",
+            ]
+        );
+        let old = json!([foreign, {"key": "node.kubernetes.io/disk-pressure",
+            "effect": "NoSchedule"}]);
+        let relieved = node(json!([is("DiskPressure", "False")]), old);
+        assert_eq!(shown(&relieved, None), ["dedicated:NoSchedule"]);
+        let mut cordoned = relieved;
+        cordoned.spec.as_mut().unwrap().unschedulable = Some(true);
+        let last = "node.kubernetes.io/unschedulable:NoSchedule";
+        assert_eq!(shown(&cordoned, None), ["dedicated:NoSchedule", last]);
     }
 }

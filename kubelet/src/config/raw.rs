@@ -65,4 +65,14 @@ pub struct RawConfig {
     /// Time between two looks at the container logs; 10, at least 3.
     #[serde(alias = "containerLogMonitorInterval")]
     pub container_log_monitor_interval: Option<u64>,
+    /// Least amounts that must be left before pods are evicted, by signal: a quantity or a
+    /// percentage; the stock kubelet's. What is given replaces all of them.
+    #[serde(alias = "evictionHard")]
+    pub eviction_hard: Option<BTreeMap<String, String>>,
+    /// What is given in `eviction_hard` replaces its own signals' defaults only; false.
+    #[serde(alias = "mergeDefaultEvictionSettings")]
+    pub merge_default_eviction_settings: bool,
+    /// How long a pressure condition outlives its signal; 300.
+    #[serde(alias = "evictionPressureTransitionPeriod")]
+    pub eviction_pressure_transition_period: Option<u64>,
 }

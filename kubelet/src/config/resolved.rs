@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::RawConfig;
+use crate::eviction::threshold::{self, Threshold, ThresholdError};
 use crate::resources::quantity;
 
 /// Everything the kubelet needs to run.
@@ -55,6 +56,8 @@ pub struct Config {
     pub runtime_timeout: Duration,
     /// When container logs are rotated.
     pub container_logs: ContainerLogs,
+    /// When pods are evicted.
+    pub eviction: EvictionConfig,
     /// Largest restart back-off (crashLoopBackOff.maxContainerRestartPeriod, 300 s).
     pub max_backoff: Duration,
 }
@@ -67,6 +70,17 @@ pub struct ContainerLogs {
     /// Most files of one log, the one being written among them; at least 2.
     pub max_files: usize,
     /// Time between two looks.
+    pub interval: Duration,
+}
+
+/// When pods are evicted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvictionConfig {
+    /// The least that must be left, in the order in which it is acted on.
+    pub hard: Vec<Threshold>,
+    /// How long a pressure condition outlives its signal.
+    pub transition: Duration,
+    /// Time between two looks (the stock kubelet's 10 s).
     pub interval: Duration,
 }
 
@@ -109,6 +123,9 @@ pub enum ConfigError {
     /// The host's name cannot be a node name.
     #[error("`{0}` cannot be a node name: lower case letters, digits, `-` and `.` only")]
     NodeName(String),
+    /// A threshold of eviction is none.
+    #[error("`eviction_hard`")]
+    Eviction(#[source] ThresholdError),
     /// A number is too small.
     #[error("`{field}` must be at least {least}, not {number}")]
     TooSmall {
@@ -128,6 +145,7 @@ impl Config {
     /// Names the field that cannot be honoured.
     pub fn resolve(raw: RawConfig) -> Result<Config, ConfigError> {
         let container_logs = container_logs(&raw)?;
+        let eviction = eviction(&raw)?;
         let node_name = node_name(raw.node_name)?;
         readable("kubeconfig", raw.kubeconfig.as_ref())?;
         readable("client_ca", raw.client_ca.as_ref())?;
@@ -169,6 +187,7 @@ impl Config {
             sync_frequency: Duration::from_secs(60),
             runtime_timeout: Duration::from_secs(120),
             container_logs,
+            eviction,
             max_backoff: Duration::from_secs(300),
         })
     }
@@ -240,6 +259,20 @@ fn container_logs(raw: &RawConfig) -> Result<ContainerLogs, ConfigError> {
         max_files: usize::try_from(at_least("container_log_max_files", 2, files)?)
             .unwrap_or(usize::MAX),
         interval: Duration::from_secs(at_least("container_log_monitor_interval", 3, interval)?),
+    })
+}
+
+fn eviction(raw: &RawConfig) -> Result<EvictionConfig, ConfigError> {
+    let merge = raw.merge_default_eviction_settings;
+    let hard = match &raw.eviction_hard {
+        Some(given) => threshold::parse(given, merge).map_err(ConfigError::Eviction)?,
+        None => threshold::defaults(),
+    };
+    let transition = raw.eviction_pressure_transition_period.unwrap_or(300);
+    Ok(EvictionConfig {
+        hard,
+        transition: Duration::from_secs(transition),
+        interval: Duration::from_secs(10),
     })
 }
 

@@ -10,7 +10,9 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{mpsc, watch};
 
 use super::decide::{Candidate, Held, Passed, passed, victim};
-use super::signals::{Reading, filesystem, memory, used_below};
+use super::message::message;
+use super::signals::{Reading, filesystem, memory, pids, used_below};
+use super::threshold::Signal;
 use crate::chain::chain;
 use crate::config::Config;
 use crate::cri::Cri;
@@ -18,20 +20,23 @@ use crate::event::{Kind, Recorder};
 use crate::image::gc::{Collected, ImageGc};
 use crate::node::Pressure;
 use crate::pod::admit::Rejection;
-use crate::pod::runtime::LABEL_POD_UID;
+use crate::pod::runtime::{LABEL_CONTAINER_NAME, LABEL_POD_UID};
 use crate::pod::store::{Entry, PodStore};
-use crate::pod::{PodUid, is_mirror, is_static};
+use crate::pod::{PodUid, containers, is_critical};
+use crate::resources::cgroup::PodCgroups;
 use crate::resources::qos::pod_request;
 use crate::sync_loop::Evict;
 
-/// Time between two looks (the stock kubelet's).
-const LOOK: Duration = Duration::from_secs(10);
 /// Time between two rounds of image collection without pressure (the stock kubelet's).
 const COLLECT: Duration = Duration::from_secs(5 * 60);
 /// Grace of a hard eviction: the stock kubelet's least.
 const GRACE: Duration = Duration::from_secs(1);
-/// Priorities from here on are critical and never evicted (`system-cluster-critical`).
-const CRITICAL: i32 = 2_000_000_000;
+
+/// How long an evicted pod may take to give back what it held, before one more goes (the
+/// stock kubelet's podCleanupTimeout).
+const CLEAN_UP: Duration = Duration::from_secs(30);
+/// Time between two looks at that.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Everything eviction works with.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ pub struct Eviction {
     pub config: Arc<Config>,
     /// The runtime.
     pub cri: Cri,
+    /// Where pods' processes are counted.
+    pub cgroups: PodCgroups,
     /// The pods that might go.
     pub store: PodStore,
     /// Where it is reported.
@@ -52,11 +59,12 @@ pub struct Eviction {
 
 /// Looks after the node for as long as the kubelet runs.
 pub async fn run(eviction: Eviction) {
-    let mut held = Held::default();
+    let settings = eviction.config.eviction.clone();
+    let mut held = Held::new(settings.transition);
     let mut images = ImageGc::new(eviction.cri.clone());
     let mut collected = Instant::now();
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(settings.interval).await;
         if collected.elapsed() >= COLLECT {
             collected = Instant::now();
             eviction.collect(&mut images, false).await;
@@ -66,11 +74,11 @@ pub async fn run(eviction: Eviction) {
         let Some(reading) = eviction.read().await else {
             continue;
         };
-        let mut short = passed(&reading);
+        let mut short = passed(&reading, &settings.hard);
         if short.iter().any(|p| p.signal.is_disk()) {
             eviction.collect(&mut images, true).await;
             if let Some(reading) = eviction.read().await {
-                short = passed(&reading);
+                short = passed(&reading, &settings.hard);
             }
         }
         let now = held.pressure(&short, Instant::now());
@@ -92,6 +100,7 @@ impl Eviction {
         let read = tokio::task::spawn_blocking(move || -> std::io::Result<Reading> {
             Ok(Reading {
                 memory: memory()?,
+                pids: pids()?,
                 nodefs: filesystem(&root)?,
                 imagefs: imagefs.and_then(|path| filesystem(&path).ok()),
             })
@@ -127,47 +136,35 @@ impl Eviction {
         }
     }
 
-    /// Has one pod stopped, the pods that are leaving anyway not counted.
+    /// Has one pod stopped, the pods that are leaving anyway not counted, and waits until it
+    /// has given back what it held: until then the node would seem as short as before.
     async fn evict(&self, short: &Passed) {
-        let message = format!("Attempting to reclaim {}", short.signal.resource());
+        let attempt = format!("Attempting to reclaim {}", short.signal.resource());
         self.recorder
-            .node(Kind::Warning, "EvictionThresholdMet", message);
+            .node(Kind::Warning, "EvictionThresholdMet", attempt);
         let entries: Vec<Entry> = self.store.all().into_iter().filter(stays).collect();
-        let usage = match short.signal.is_disk() {
-            true => self.disk_usage(&entries).await,
-            false => self.memory_usage().await,
-        };
-        let resource = match short.signal.is_disk() {
-            true => "ephemeral-storage",
-            false => "memory",
-        };
+        let usage = self.usage(short.signal, &entries).await;
         let candidates: Vec<Candidate> = entries
             .iter()
-            .filter_map(|entry| candidate(&entry.pod, resource, &usage))
+            .filter_map(|entry| candidate(&entry.pod, short.signal, &usage))
             .collect();
         let Some(chosen) = victim(&candidates) else {
+            let resource = short.signal.resource();
             tracing::warn!(
                 resource,
                 "the node runs short, and there is no pod to evict"
             );
             return;
         };
-        let message = format!(
-            "The node was low on resource: {}. Threshold quantity: {}, available: {}. The pod \
-             was using {}, request is {}.",
-            short.signal.resource(),
-            short.threshold,
-            short.available,
-            chosen.usage,
-            chosen.request
-        );
         let found = entries
             .iter()
             .find(|e| PodUid::of(&e.pod).as_ref() == Some(&chosen.uid));
-        if let Some(entry) = found {
-            let recorder = &self.recorder;
-            recorder.pod(&entry.pod, Kind::Warning, "Evicted", message.clone());
-        }
+        let Some(entry) = found else { return };
+        let used = usage.get(chosen.uid.as_str());
+        let containers = used.map(|used| used.containers.as_slice());
+        let message = message(short, &entry.pod, containers.unwrap_or_default());
+        self.recorder
+            .pod(&entry.pod, Kind::Warning, "Evicted", message.clone());
         // The loop lives as long as the kubelet does.
         let _ = self.evictions.send(Evict {
             pod: chosen.uid.clone(),
@@ -177,6 +174,16 @@ impl Eviction {
             },
             grace: GRACE,
         });
+        self.await_clean_up(&entry.pod).await;
+    }
+
+    /// The pod's cgroup goes last, after its containers and volumes.
+    async fn await_clean_up(&self, pod: &Pod) {
+        let cgroup = self.cgroups.pod_dir(pod);
+        let start = Instant::now();
+        while cgroup.exists() && start.elapsed() < CLEAN_UP {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     async fn stats(&self) -> Vec<v1::ContainerStats> {
@@ -192,7 +199,15 @@ impl Eviction {
         }
     }
 
-    async fn memory_usage(&self) -> HashMap<String, u64> {
+    async fn usage(&self, signal: Signal, entries: &[Entry]) -> HashMap<String, Used> {
+        match signal {
+            Signal::MemoryAvailable => self.memory_usage().await,
+            Signal::PidAvailable => self.process_usage(entries),
+            _ => self.disk_usage(entries).await,
+        }
+    }
+
+    async fn memory_usage(&self) -> HashMap<String, Used> {
         let working_set = |s: &v1::ContainerStats| {
             let bytes = s.memory.as_ref()?.working_set_bytes.as_ref();
             bytes.map(|bytes| bytes.value)
@@ -200,8 +215,20 @@ impl Eviction {
         by_pod(&self.stats().await, working_set)
     }
 
+    fn process_usage(&self, entries: &[Entry]) -> HashMap<String, Used> {
+        let count = |entry: &Entry| {
+            let beside = self.cgroups.processes(&entry.pod);
+            let used = Used {
+                beside,
+                ..Used::default()
+            };
+            Some((PodUid::of(&entry.pod)?.as_str().to_owned(), used))
+        };
+        entries.iter().filter_map(count).collect()
+    }
+
     /// Writable layers, volumes and logs.
-    async fn disk_usage(&self, entries: &[Entry]) -> HashMap<String, u64> {
+    async fn disk_usage(&self, entries: &[Entry]) -> HashMap<String, Used> {
         let layer = |s: &v1::ContainerStats| {
             let bytes = s.writable_layer.as_ref()?.used_bytes.as_ref();
             bytes.map(|bytes| bytes.value)
@@ -211,13 +238,51 @@ impl Eviction {
             let Some(uid) = PodUid::of(&entry.pod) else {
                 continue;
             };
-            let volumes = self.config.pod_dir(uid.as_str());
+            let own = self.config.pod_dir(uid.as_str());
             let logs = crate::pod::cri_config::log_dir(&self.config.pod_logs_dir, &entry.pod);
-            let sum = move || used_below(&volumes) + used_below(&logs);
+            let names: Vec<String> = containers(&entry.pod)
+                .iter()
+                .map(|c| c.name.clone())
+                .collect();
+            let sum = move || {
+                let log = |name: String| (used_below(&logs.join(&name)), name);
+                let of_containers: Vec<_> = names.into_iter().map(log).collect();
+                (used_below(&own), of_containers)
+            };
             let below = tokio::task::spawn_blocking(sum).await.unwrap_or_default();
-            *usage.entry(uid.as_str().to_owned()).or_default() += below;
+            let used = usage.entry(uid.as_str().to_owned()).or_default();
+            used.beside += below.0;
+            for (bytes, name) in below.1 {
+                used.add(&name, bytes);
+            }
         }
         usage
+    }
+}
+
+/// What a pod uses of one resource.
+#[derive(Debug, Default)]
+struct Used {
+    /// By its containers.
+    containers: Vec<(String, u64)>,
+    /// By the pod and none of its containers: volumes.
+    beside: u64,
+}
+
+impl Used {
+    fn add(&mut self, container: &str, amount: u64) {
+        match self
+            .containers
+            .iter_mut()
+            .find(|(name, _)| name == container)
+        {
+            Some((_, used)) => *used += amount,
+            None => self.containers.push((container.to_owned(), amount)),
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.beside + self.containers.iter().map(|(_, used)| used).sum::<u64>()
     }
 }
 
@@ -238,12 +303,13 @@ fn existing(path: &Path) -> Option<PathBuf> {
 fn by_pod(
     stats: &[v1::ContainerStats],
     value: impl Fn(&v1::ContainerStats) -> Option<u64>,
-) -> HashMap<String, u64> {
-    let mut usage: HashMap<String, u64> = HashMap::new();
+) -> HashMap<String, Used> {
+    let mut usage: HashMap<String, Used> = HashMap::new();
     for stat in stats {
-        let labels = stat.attributes.as_ref().map(|a| &a.labels);
-        if let Some(uid) = labels.and_then(|labels| labels.get(LABEL_POD_UID)) {
-            *usage.entry(uid.clone()).or_default() += value(stat).unwrap_or_default();
+        let label = |key| stat.attributes.as_ref().and_then(|a| a.labels.get(key));
+        if let (Some(uid), Some(name)) = (label(LABEL_POD_UID), label(LABEL_CONTAINER_NAME)) {
+            let used = usage.entry(uid.clone()).or_default();
+            used.add(name, value(stat).unwrap_or_default());
         }
     }
     usage
@@ -255,14 +321,21 @@ fn stays(entry: &Entry) -> bool {
     entry.pod.metadata.deletion_timestamp.is_none() && !phase.is_some_and(|p| over.contains(p))
 }
 
-fn candidate(pod: &Pod, resource: &str, usage: &HashMap<String, u64>) -> Option<Candidate> {
+fn candidate(pod: &Pod, signal: Signal, usage: &HashMap<String, Used>) -> Option<Candidate> {
     let uid = PodUid::of(pod)?;
-    let priority = pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0);
+    let request = match signal {
+        // In thousandths.
+        Signal::MemoryAvailable => pod_request(pod, "memory") / 1000,
+        Signal::NodeFsAvailable | Signal::ImageFsAvailable => {
+            pod_request(pod, "ephemeral-storage") / 1000
+        }
+        _ => 0,
+    };
     Some(Candidate {
-        usage: usage.get(uid.as_str()).copied().unwrap_or_default(),
+        usage: usage.get(uid.as_str()).map_or(0, Used::total),
         uid,
-        priority,
-        exempt: priority >= CRITICAL || is_static(pod) || is_mirror(pod),
-        request: u64::try_from(pod_request(pod, resource)).unwrap_or_default(),
+        priority: pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0),
+        exempt: is_critical(pod),
+        request: u64::try_from(request).unwrap_or_default(),
     })
 }

@@ -3,76 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::signals::{Left, Reading};
+use super::signals::Reading;
+use super::threshold::{Signal, Threshold};
 use crate::node::Pressure;
 use crate::pod::PodUid;
-
-/// How long a pressure condition outlives its signal (evictionPressureTransitionPeriod).
-const TRANSITION: Duration = Duration::from_secs(5 * 60);
-
-/// A signal, in the stock kubelet's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Signal {
-    MemoryAvailable,
-    NodeFsAvailable,
-    NodeFsInodesFree,
-    ImageFsAvailable,
-    ImageFsInodesFree,
-}
-
-/// The least that must be left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Least {
-    Bytes(u64),
-    Percent(u64),
-}
-
-impl Signal {
-    /// Every signal, the order in which they are acted on: memory first, for it kills.
-    const ALL: [Signal; 5] = [
-        Signal::MemoryAvailable,
-        Signal::NodeFsAvailable,
-        Signal::NodeFsInodesFree,
-        Signal::ImageFsAvailable,
-        Signal::ImageFsInodesFree,
-    ];
-
-    /// The resource that is short, as the eviction message names it.
-    #[must_use]
-    pub fn resource(self) -> &'static str {
-        match self {
-            Signal::MemoryAvailable => "memory",
-            Signal::NodeFsAvailable | Signal::ImageFsAvailable => "ephemeral-storage",
-            Signal::NodeFsInodesFree | Signal::ImageFsInodesFree => "inodes",
-        }
-    }
-
-    /// A signal of a file system.
-    #[must_use]
-    pub fn is_disk(self) -> bool {
-        self != Signal::MemoryAvailable
-    }
-
-    /// evictionHard's defaults.
-    fn least(self) -> Least {
-        match self {
-            Signal::MemoryAvailable => Least::Bytes(100 << 20),
-            Signal::NodeFsAvailable => Least::Percent(10),
-            Signal::ImageFsAvailable => Least::Percent(15),
-            Signal::NodeFsInodesFree | Signal::ImageFsInodesFree => Least::Percent(5),
-        }
-    }
-
-    fn left(self, reading: &Reading) -> Option<Left> {
-        match self {
-            Signal::MemoryAvailable => Some(reading.memory),
-            Signal::NodeFsAvailable => Some(reading.nodefs.bytes),
-            Signal::NodeFsInodesFree => Some(reading.nodefs.inodes),
-            Signal::ImageFsAvailable => reading.imagefs.map(|fs| fs.bytes),
-            Signal::ImageFsInodesFree => reading.imagefs.map(|fs| fs.inodes),
-        }
-    }
-}
 
 /// A threshold that is passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,42 +19,51 @@ pub struct Passed {
     pub available: u64,
 }
 
-/// The thresholds that a reading passes, in the order in which they are acted on.
+/// The thresholds that a reading passes, in their order.
 #[must_use]
-pub fn passed(reading: &Reading) -> Vec<Passed> {
-    let check = |signal: Signal| {
+pub fn passed(reading: &Reading, thresholds: &[Threshold]) -> Vec<Passed> {
+    let check = |threshold: &Threshold| {
+        let signal = threshold.signal;
         let left = signal.left(reading).filter(|left| left.capacity > 0)?;
-        let threshold = match signal.least() {
-            Least::Bytes(bytes) => bytes,
-            Least::Percent(percent) => left.capacity / 100 * percent,
-        };
+        let threshold = threshold.least.of(left.capacity);
         (left.available < threshold).then_some(Passed {
             signal,
             threshold,
             available: left.available,
         })
     };
-    Signal::ALL.into_iter().filter_map(check).collect()
+    thresholds.iter().filter_map(check).collect()
 }
 
 /// When each signal was last passed: conditions must not flap.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Held {
+    transition: Duration,
     last: HashMap<Signal, Instant>,
 }
 
 impl Held {
+    /// A condition outlives its signal by `transition` (evictionPressureTransitionPeriod).
+    #[must_use]
+    pub fn new(transition: Duration) -> Held {
+        Held {
+            transition,
+            last: HashMap::new(),
+        }
+    }
+
     /// The conditions of the node after one more look at `now`.
     pub fn pressure(&mut self, passed: &[Passed], now: Instant) -> Pressure {
         for threshold in passed {
             self.last.insert(threshold.signal, now);
         }
+        let transition = self.transition;
         self.last
-            .retain(|_, last| now.duration_since(*last) < TRANSITION);
+            .retain(|_, last| now.duration_since(*last) < transition);
         Pressure {
-            memory: self.last.keys().any(|signal| !signal.is_disk()),
+            memory: self.last.contains_key(&Signal::MemoryAvailable),
             disk: self.last.keys().any(|signal| signal.is_disk()),
-            pid: false,
+            pid: self.last.contains_key(&Signal::PidAvailable),
         }
     }
 }
@@ -134,14 +77,15 @@ pub struct Candidate {
     pub priority: i32,
     /// Static, mirror or critical: never evicted.
     pub exempt: bool,
-    /// Bytes used of the resource that is short.
+    /// Used of the resource that is short: bytes, or processes.
     pub usage: u64,
-    /// Bytes requested of it.
+    /// Requested of it; nobody requests processes.
     pub request: u64,
 }
 
 /// The pod to evict: one that uses more than it asked for before one that does not, then
-/// the lowest priority, then the one furthest above its request.
+/// the lowest priority, then the one furthest above its request. Nobody asks for processes:
+/// there the priority alone goes before the number.
 #[must_use]
 pub fn victim(candidates: &[Candidate]) -> Option<&Candidate> {
     let rank = |c: &&Candidate| {
@@ -154,7 +98,8 @@ pub fn victim(candidates: &[Candidate]) -> Option<&Candidate> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eviction::signals::FsLeft;
+    use crate::eviction::signals::{FsLeft, Left};
+    use crate::eviction::threshold::{Least, defaults};
 
     const MIB: u64 = 1 << 20;
 
@@ -169,6 +114,7 @@ mod tests {
         };
         Reading {
             memory: left(memory * MIB, 8000 * MIB),
+            pids: left(100, 1000),
             nodefs: fs(node),
             imagefs: image.map(fs),
         }
@@ -186,20 +132,33 @@ mod tests {
             ),
             (reading(500, 50_000, None, 49), vec![NodeFsInodesFree]),
         ] {
-            let got: Vec<Signal> = passed(&reading).iter().map(|p| p.signal).collect();
+            let got: Vec<Signal> = passed(&reading, &defaults())
+                .iter()
+                .map(|p| p.signal)
+                .collect();
             assert_eq!(got, expected);
         }
         let mut uncounted = reading(500, 50_000, None, 0);
         uncounted.nodefs.inodes.capacity = 0;
-        assert_eq!(passed(&uncounted), []);
+        assert_eq!(passed(&uncounted, &defaults()), []);
     }
 
     #[test]
     fn pressure_outlives_its_signal() {
-        let mut held = Held::default();
+        let mut held = Held::new(Duration::from_secs(300));
         let start = Instant::now();
-        let short = passed(&reading(1, 50_000, None, 500));
-        assert!(held.pressure(&short, start).memory);
+        let mut thresholds = defaults();
+        thresholds.push(Threshold {
+            signal: Signal::PidAvailable,
+            least: Least::Amount(101),
+        });
+        let short = passed(&reading(1, 50_000, None, 500), &thresholds);
+        let both = Pressure {
+            memory: true,
+            disk: false,
+            pid: true,
+        };
+        assert_eq!(held.pressure(&short, start), both);
         assert!(held.pressure(&[], start + Duration::from_secs(299)).memory);
         let after = held.pressure(&[], start + Duration::from_secs(300));
         assert_eq!(after, Pressure::default());

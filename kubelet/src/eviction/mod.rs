@@ -1,4 +1,4 @@
-//! Hard eviction: when the node runs short of memory or disk, pods are stopped before the
+//! Hard eviction: when the node runs short of memory, disk or processes, pods are stopped before the
 //! kernel starts to kill at random.
 //!
 //! Every 10 s: read the signals, reclaim what belongs to nobody (images, on disk
@@ -6,6 +6,8 @@
 
 mod act;
 pub mod decide;
+mod message;
 pub mod signals;
+pub mod threshold;
 
 pub use act::{Eviction, run};

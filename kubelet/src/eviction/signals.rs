@@ -30,6 +30,8 @@ pub struct Reading {
     pub nodefs: FsLeft,
     /// The file system of images and containers' layers; `None` while CRI does not say.
     pub imagefs: Option<FsLeft>,
+    /// Processes, threads counted one by one.
+    pub pids: Left,
 }
 
 /// Reads a file system. Blocks kept for root are not counted at all, neither as capacity
@@ -65,6 +67,31 @@ pub fn filesystem(path: &Path) -> io::Result<FsLeft> {
 pub fn memory() -> io::Result<Left> {
     let text = std::fs::read_to_string("/proc/meminfo")?;
     Ok(parse_meminfo(&text))
+}
+
+/// Processes of the whole machine: the smaller of pid_max and threads-max is all there is,
+/// the tasks that /proc/loadavg counts are taken (the stock kubelet's formula).
+///
+/// # Errors
+/// When one of the files of /proc cannot be read.
+pub fn pids() -> io::Result<Left> {
+    let number = |path: &str| -> io::Result<u64> {
+        let text = std::fs::read_to_string(path)?;
+        text.trim().parse().map_err(io::Error::other)
+    };
+    let most = number("/proc/sys/kernel/pid_max")?.min(number("/proc/sys/kernel/threads-max")?);
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    Ok(Left {
+        available: most.saturating_sub(parse_loadavg(&load)),
+        capacity: most,
+    })
+}
+
+/// The number of tasks behind the slash of proc_loadavg(5).
+fn parse_loadavg(text: &str) -> u64 {
+    let tasks = text.split_whitespace().nth(3);
+    let total = tasks.and_then(|tasks| tasks.split_once('/')?.1.parse().ok());
+    total.unwrap_or_default()
 }
 
 fn parse_meminfo(text: &str) -> Left {
@@ -113,6 +140,9 @@ mod tests {
         assert!(here.bytes.available <= here.bytes.capacity && here.bytes.capacity > 0);
         let memory = memory().unwrap();
         assert!(memory.available <= memory.capacity && memory.available > 0);
+        let pids = pids().unwrap();
+        assert!(pids.available < pids.capacity && pids.available > 0);
+        assert_eq!(parse_loadavg("0.1 0.2 0.3 2/345 6789\n"), 345);
         let text = "MemTotal:  100 kB\nMemFree: 1 kB\nMemAvailable:   40 kB\n";
         let left = parse_meminfo(text);
         assert_eq!((left.available, left.capacity), (40 * 1024, 100 * 1024));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::config::Config;
+use crate::eviction::threshold::Signal;
 
 /// The machine's resources and what of them pods may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,9 +22,6 @@ pub struct Capacity {
     pub allocatable_memory: i64,
 }
 
-/// Hard eviction threshold of `memory.available` (100Mi).
-const EVICTION_MEMORY: i64 = 100 * 1024 * 1024;
-
 impl Capacity {
     /// Reads the machine's resources.
     #[must_use]
@@ -36,9 +34,18 @@ impl Capacity {
             ephemeral_storage: fs_size(&config.root_dir),
             pods: i64::from(config.max_pods),
             allocatable_cpu_milli: cpu_milli - config.reserved_cpu_milli,
-            allocatable_memory: memory - config.reserved_memory - EVICTION_MEMORY,
+            allocatable_memory: memory - config.reserved_memory - evicted_at(config, memory),
         }
     }
+}
+
+/// Hard eviction threshold of `memory.available`, bytes.
+fn evicted_at(config: &Config, memory: i64) -> i64 {
+    let capacity = u64::try_from(memory).unwrap_or_default();
+    let mut hard = config.eviction.hard.iter();
+    let least = hard.find(|t| t.signal == Signal::MemoryAvailable);
+    let bytes = least.map_or(0, |threshold| threshold.least.of(capacity));
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// A line of proc_meminfo(5), in bytes.

@@ -81,6 +81,8 @@ async fn keep_current(client: kube::Client, context: NodeContext, mut written: N
     let api = Api::<Node>::all(client);
     // Registration may have dropped the status: the first report is made in any case.
     let mut reported: Option<Instant> = None;
+    // One for the whole loop: each clone would find the last change new.
+    let mut pressure = context.pressure.clone();
     loop {
         let before = written.conditions.clone().unwrap_or_default();
         let status = context.status(&before).await;
@@ -118,7 +120,6 @@ async fn keep_current(client: kube::Client, context: NodeContext, mut written: N
         } else {
             UNREADY
         };
-        let mut pressure = context.pressure.clone();
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             // Pressure is told at once, so that the scheduler stops sending pods here.

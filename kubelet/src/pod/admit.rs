@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{containers, host_network, init_containers, unsupported};
-use crate::resources::qos::pod_request;
+use super::{containers, host_network, init_containers, is_critical, unsupported};
+use crate::node::Pressure;
+use crate::resources::qos::{QosClass, pod_request};
 
 /// Why the node does not take a pod: becomes `status.reason` and `status.message`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,12 +47,19 @@ const SAFE_SYSCTLS: &[&str] = &[
     "net.ipv4.tcp_wmem",
 ];
 
-/// Judges a pod against the node and the other pods on it (terminated ones left out).
+/// Judges a pod against the node, what it is short of and the other pods on it (terminated
+/// ones left out).
 ///
 /// # Errors
 /// The first reason to refuse it.
-pub fn admit(pod: &Pod, node: &NodeFit, others: &[Arc<Pod>]) -> Result<(), Rejection> {
+pub fn admit(
+    pod: &Pod,
+    node: &NodeFit,
+    pressure: Pressure,
+    others: &[Arc<Pod>],
+) -> Result<(), Rejection> {
     honoured(pod)?;
+    bearable(pod, pressure)?;
     selected(pod, node)?;
     sysctls(pod)?;
     host_ports(pod, others)?;
@@ -70,6 +78,42 @@ fn honoured(pod: &Pod) -> Result<(), Rejection> {
         }),
         None => Ok(()),
     }
+}
+
+/// A node under pressure takes critical pods only; one short of memory alone also those
+/// that ask for some, and those that tolerate its taint.
+fn bearable(pod: &Pod, pressure: Pressure) -> Result<(), Rejection> {
+    let conditions = [
+        (pressure.memory, "MemoryPressure"),
+        (pressure.disk, "DiskPressure"),
+        (pressure.pid, "PIDPressure"),
+    ];
+    let held: Vec<&str> = conditions.iter().filter(|c| c.0).map(|c| c.1).collect();
+    let spared = held == ["MemoryPressure"]
+        && (QosClass::of(pod) != QosClass::BestEffort
+            || tolerates(pod, "node.kubernetes.io/memory-pressure"));
+    if held.is_empty() || is_critical(pod) || spared {
+        return Ok(());
+    }
+    Err(Rejection {
+        reason: "Evicted".into(),
+        message: format!(
+            "Pod was rejected: The node had condition: [{}]. ",
+            held.join(" ")
+        ),
+    })
+}
+
+/// Whether the pod tolerates the NoSchedule taint `key`, which has no value.
+fn tolerates(pod: &Pod, key: &str) -> bool {
+    let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_ref());
+    tolerations.into_iter().flatten().any(|t| {
+        let is = |field: &Option<String>, wanted: &str| {
+            field.as_deref().is_none_or(|f| f.is_empty() || f == wanted)
+        };
+        let any_value = t.operator.as_deref() == Some("Exists");
+        is(&t.effect, "NoSchedule") && is(&t.key, key) && (any_value || is(&t.value, ""))
+    })
 }
 
 fn selected(pod: &Pod, node: &NodeFit) -> Result<(), Rejection> {
@@ -181,6 +225,53 @@ mod tests {
     use super::*;
     use crate::testing::pod;
 
+    const NONE: Pressure = Pressure {
+        memory: false,
+        disk: false,
+        pid: false,
+    };
+
+    #[test]
+    fn a_node_under_pressure_takes_what_it_must() {
+        let memory = Pressure {
+            memory: true,
+            ..NONE
+        };
+        let disk = Pressure { disk: true, ..NONE };
+        let both = Pressure {
+            memory: true,
+            ..disk
+        };
+        let pid = Pressure { pid: true, ..NONE };
+        let best_effort = "containers: [{name: c}]";
+        let burstable = "containers: [{name: c, resources: {requests: {cpu: 1m}}}]";
+        let critical = "{priority: 2000000000, containers: [{name: c}]}";
+        let tolerant = "{tolerations: [{key: node.kubernetes.io/memory-pressure,
+            operator: Exists}], containers: [{name: c}]}";
+        let other_value = "{tolerations: [{key: node.kubernetes.io/memory-pressure,
+            value: x}], containers: [{name: c}]}";
+        for (spec, pressure, named) in [
+            (best_effort, NONE, ""),
+            (best_effort, memory, "[MemoryPressure]"),
+            (best_effort, disk, "[DiskPressure]"),
+            (best_effort, pid, "[PIDPressure]"),
+            (burstable, memory, ""),
+            (burstable, both, "[MemoryPressure DiskPressure]"),
+            (burstable, pid, "[PIDPressure]"),
+            (tolerant, memory, ""),
+            (tolerant, both, "[MemoryPressure DiskPressure]"),
+            (other_value, memory, "[MemoryPressure]"),
+            (critical, both, ""),
+        ] {
+            let got = admit(&pod(spec), &node(), pressure, &[]).err();
+            let expected = (!named.is_empty()).then(|| Rejection {
+                reason: "Evicted".into(),
+                message: format!("Pod was rejected: The node had condition: {named}. "),
+            });
+            assert_eq!(got, expected, "{spec} {pressure:?}");
+        }
+    }
+
     fn node() -> NodeFit {
         NodeFit {
             cpu_milli: 2000,
@@ -231,14 +322,14 @@ mod tests {
                 "OutOfmemory",
             ),
         ] {
-            let got = admit(&pod(spec), &node(), std::slice::from_ref(&other));
+            let got = admit(&pod(spec), &node(), NONE, std::slice::from_ref(&other));
             let got = got.err().map(|r| r.reason).unwrap_or_default();
             assert_eq!(got, reason, "{spec}");
         }
         let full = [other.clone(), other];
         let small = pod("containers: [{name: c, image: i}]");
         assert_eq!(
-            admit(&small, &node(), &full).unwrap_err().reason,
+            admit(&small, &node(), NONE, &full).unwrap_err().reason,
             "OutOfpods"
         );
     }
@@ -246,7 +337,7 @@ mod tests {
     #[test]
     fn the_refused_field_is_named() {
         let pod = pod("{containers: [{name: c}], volumes: [{name: v, nfs: {server: s, path: p}}]}");
-        let message = admit(&pod, &node(), &[]).unwrap_err().message;
+        let message = admit(&pod, &node(), NONE, &[]).unwrap_err().message;
         assert!(message.contains("spec.volumes[0].nfs"), "{message}");
     }
 }

@@ -187,3 +187,14 @@ pub fn is_static(pod: &Pod) -> bool {
 pub fn is_mirror(pod: &Pod) -> bool {
     annotation(pod, MIRROR_ANNOTATION).is_some()
 }
+
+/// Priorities from here on are critical (`system-cluster-critical`).
+const CRITICAL: i32 = 2_000_000_000;
+
+/// A pod that the node needs itself: static, a mirror, or of a critical priority. It is not
+/// evicted, and taken although the node runs short.
+#[must_use]
+pub fn is_critical(pod: &Pod) -> bool {
+    let priority = pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0);
+    is_static(pod) || is_mirror(pod) || priority >= CRITICAL
+}

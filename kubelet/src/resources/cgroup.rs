@@ -224,6 +224,16 @@ impl PodCgroups {
         found
     }
 
+    /// How many processes a pod has, threads counted one by one where the kernel counts them
+    /// (pids controller).
+    #[must_use]
+    pub fn processes(&self, pod: &Pod) -> u64 {
+        let dir = self.pod_dir(pod);
+        let counted = std::fs::read_to_string(dir.join("pids.current"));
+        let counted = counted.ok().and_then(|text| text.trim().parse().ok());
+        counted.unwrap_or_else(|| count_processes(&dir))
+    }
+
     fn dir(&self, path: &Path) -> PathBuf {
         self.mount.join(path.strip_prefix("/").unwrap_or(path))
     }
@@ -309,6 +319,14 @@ fn find_mount() -> Option<PathBuf> {
         let point = mount.split_whitespace().nth(4)?;
         fs.starts_with("cgroup2 ").then(|| PathBuf::from(point))
     })
+}
+
+/// Processes in a cgroup and below it.
+fn count_processes(dir: &Path) -> u64 {
+    let own = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let below = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let below = below.filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
+    own.lines().count() as u64 + below.map(|e| count_processes(&e.path())).sum::<u64>()
 }
 
 fn remove_tree(dir: &Path) -> io::Result<()> {

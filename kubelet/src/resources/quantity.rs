@@ -33,6 +33,19 @@ pub fn milli_of(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> i64 {
         .unwrap_or(0)
 }
 
+/// `amount` with the largest binary suffix that leaves it whole, as quantities in binary
+/// format are written: `104857600` is `100Mi`.
+#[must_use]
+pub fn binary(amount: u64) -> String {
+    let suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let (mut amount, mut power) = (amount, 0);
+    while amount > 0 && amount.is_multiple_of(1024) {
+        amount /= 1024;
+        power += 1;
+    }
+    format!("{amount}{}", suffixes[power])
+}
+
 /// Parses `text` and multiplies by ten to the power of `digits`, rounding up.
 fn scaled(text: &str, digits: u32) -> Option<i64> {
     let text = text.trim();
@@ -119,6 +132,21 @@ mod tests {
         }
         for text in ["", "x", "1Q", "1.2.3", "."] {
             assert_eq!(value(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn binary_suffixes_leave_whole_numbers() {
+        for (amount, text) in [
+            (0, "0"),
+            (1023, "1023"),
+            (2048, "2Ki"),
+            (100 << 20, "100Mi"),
+            ((100 << 20) + 1024, "102401Ki"),
+            (1 << 60, "1Ei"),
+            (u64::MAX, "18446744073709551615"),
+        ] {
+            assert_eq!(binary(amount), text);
         }
     }
 }

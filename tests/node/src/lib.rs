@@ -1,5 +1,7 @@
 //! A kubelet of its own for one test, on a CRI server of its own, fed by files.
 
+pub mod api;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -37,6 +39,11 @@ where
             println!("skipped: berth-monitor and berth-pause are not built");
             return Ok(());
         }
+        // What the kubelet says is shown with a test that fails; a second call is harmless.
+        let _ = tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
+            .with_test_writer()
+            .try_init();
         tokio::runtime::Runtime::new()?.block_on(async {
             let node = Node::start(tag, subnet, program).await?;
             let cri = Cri::new(&node.socket(), WITHIN);
@@ -204,6 +211,22 @@ impl Kubelet {
         berth_kubelet::clean_up(&self.config()?).await?;
         self.node.finish()
     }
+}
+
+/// Waits until `condition` holds; `what` names it.
+///
+/// # Errors
+/// It fails, or never holds.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    while !condition().await? {
+        ensure!(
+            start.elapsed() < WITHIN,
+            "it does not come true that {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 /// The container runs, as its `attempt`th restart.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use berth_kubelet::Config;
-use berth_test_node::{runs, test_kubelet};
+use berth_test_node::{runs, test_kubelet, until};
 use serde_json::Value;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_berth-test-node");
@@ -23,7 +23,7 @@ fn root_rotation_loses_no_line() {
         let main = kubelet.await_main("talks", runs(0)).await?;
         let log = PathBuf::from(&main.log_path);
         // The last line is out, and the newest file is below the mark again.
-        until(|| {
+        until("the log is as wanted", async || {
             let all = everything(&log)?;
             let size = log.metadata().map_or(u64::MAX, |seen| seen.len());
             Ok(all.contains("line 2999\n") && size < MAX_SIZE)
@@ -63,11 +63,14 @@ fn root_no_more_files_stay_than_asked_for() {
         let script = "while true; do echo some text for the log; sleep 0.001; done";
         kubelet.put("talks", script, &NOTHING, &NOTHING)?;
         let log = PathBuf::from(kubelet.await_main("talks", runs(0)).await?.log_path);
-        until(|| Ok(!rotated(&log)?.is_empty())).await?;
+        until("the log is as wanted", async || {
+            Ok(!rotated(&log)?.is_empty())
+        })
+        .await?;
         let first = rotated(&log)?.remove(0).display().to_string();
         let stem = first.trim_end_matches(".gz");
         // Time enough for more rotations than files may stay.
-        until(|| {
+        until("the log is as wanted", async || {
             let names = rotated(&log)?;
             ensure!(names.len() <= 3, "{names:?}");
             Ok(!names
@@ -88,14 +91,16 @@ fn root_a_kubelet_that_ended_while_rotating_is_made_up_for() {
         let script = "while true; do echo alive; sleep 0.05; done";
         kubelet.put("talks", script, &NOTHING, &NOTHING)?;
         let log = PathBuf::from(kubelet.await_main("talks", runs(0)).await?.log_path);
-        until(|| Ok(log.exists())).await?;
+        until("the log is as wanted", async || Ok(log.exists())).await?;
         kubelet.stop().await;
         std::fs::rename(&log, log.with_extension("log.20260101-000000"))?;
         tokio::time::sleep(Duration::from_millis(200)).await;
         ensure!(!log.exists(), "nobody opens it by himself");
         kubelet.start()?;
-        until(|| Ok(std::fs::read_to_string(&log).is_ok_and(|text| text.contains("alive"))))
-            .await?;
+        until("the log is as wanted", async || {
+            Ok(std::fs::read_to_string(&log).is_ok_and(|text| text.contains("alive")))
+        })
+        .await?;
         kubelet.remove("talks")?;
         kubelet.await_gone("talks").await?;
         kubelet.finish().await
@@ -135,14 +140,4 @@ fn everything(log: &Path) -> Result<String> {
         }
     }
     Ok(text)
-}
-
-async fn until(mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    for _ in 0..600 {
-        if condition()? {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    anyhow::bail!("it does not come true within 30 s")
 }
