@@ -17,6 +17,22 @@ const MAX_LAST_WORDS: u64 = 64 * 1024;
 /// How long a new monitor may take until it listens.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a monitor may take for an ordinary request.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take where giving up means that its pod is lost: it may be busy with a start.
+const SHOWS_ITSELF_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may take to start something, which another runtime and its hooks may do for it
+/// (CRI-O's `container_create_timeout`).
+const STARTS_WITHIN: Duration = Duration::from_secs(240);
+
+fn patience(request: &Request) -> Duration {
+    match request {
+        Request::StartPod(_) | Request::Launch(_) | Request::Exec(_) => STARTS_WITHIN,
+        Request::State | Request::Subscribe { .. } => SHOWS_ITSELF_WITHIN,
+        _ => ANSWERS_WITHIN,
+    }
+}
+
 /// Why the monitor did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum MonitorError {
@@ -77,7 +93,8 @@ impl Monitor {
     pub async fn call(&self, request: Request) -> Result<Reply, MonitorError> {
         let socket = self.socket.clone();
         blocking(move || {
-            let (reply, _) = Connection::connect(&socket)?.call(&request, &[])?;
+            let mut connection = Connection::connect_within(&socket, patience(&request))?;
+            let (reply, _) = connection.call(&request, &[])?;
             Ok(reply)
         })
         .await
@@ -91,7 +108,7 @@ impl Monitor {
     ) -> Result<(Conversation, Reply, Vec<OwnedFd>), MonitorError> {
         let socket = self.socket.clone();
         let (connection, reply, received) = blocking(move || {
-            let mut connection = Connection::connect(&socket)?;
+            let mut connection = Connection::connect_within(&socket, patience(&request))?;
             let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
             let (reply, received) = connection.call(&request, &borrowed)?;
             Ok((connection, reply, received))

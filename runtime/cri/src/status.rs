@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use berth_image::{PullError, ReferenceError, RemoveError};
+use berth_monitor::client::CallError;
 use tonic::{Code, Status};
 
 use crate::container::create::CreateContainerError;
@@ -86,6 +87,7 @@ impl Coded for FindError {
 impl Coded for MonitorError {
     fn code(&self) -> Code {
         match self {
+            MonitorError::Call(CallError::Unanswered) => Code::DeadlineExceeded,
             MonitorError::Call(_)
             | MonitorError::Unexpected
             | MonitorError::Spawn { .. }

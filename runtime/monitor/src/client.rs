@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use berth_sys::seqpacket::Socket;
 
@@ -34,6 +35,9 @@ pub enum CallError {
     /// No reply could be received.
     #[error("cannot receive from the monitor")]
     Receive(#[source] io::Error),
+    /// The monitor lives and does not answer.
+    #[error("the monitor does not answer")]
+    Unanswered,
     /// The monitor closed the connection: it has ended, or refuses this peer.
     #[error("the monitor closed the connection")]
     Closed,
@@ -83,9 +87,22 @@ impl CallError {
 impl Connection {
     /// Connects to the socket `path` and says Hello.
     pub fn connect(path: &Path) -> Result<Self, CallError> {
-        let socket = Socket::connect(path).map_err(|source| CallError::Connect {
-            path: path.to_path_buf(),
-            source,
+        Self::greet(path, Socket::connect(path))
+    }
+
+    /// As [`Connection::connect`]; a monitor that then takes longer than `patience` for anything is
+    /// [`CallError::Unanswered`].
+    pub fn connect_within(path: &Path, patience: Duration) -> Result<Self, CallError> {
+        Self::greet(path, Socket::connect_within(path, patience))
+    }
+
+    fn greet(path: &Path, socket: io::Result<Socket>) -> Result<Self, CallError> {
+        let socket = socket.map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => CallError::Unanswered,
+            _ => CallError::Connect {
+                path: path.to_path_buf(),
+                source,
+            },
         })?;
         let mut connection = Self {
             socket,
@@ -111,8 +128,16 @@ impl Connection {
         fds: &[BorrowedFd<'_>],
     ) -> Result<(Reply, Vec<OwnedFd>), CallError> {
         let bytes = serde_json::to_vec(request).map_err(CallError::Encode)?;
-        self.socket.send(&bytes, fds).map_err(CallError::Send)?;
-        self.next_reply()
+        let in_time = |error: CallError| match &error {
+            CallError::Send(source) | CallError::Receive(source)
+                if source.kind() == io::ErrorKind::WouldBlock =>
+            {
+                CallError::Unanswered
+            }
+            _ => error,
+        };
+        let sent = self.socket.send(&bytes, fds).map_err(CallError::Send);
+        sent.and_then(|()| self.next_reply()).map_err(in_time)
     }
 
     /// Waits for the next message of an exec session, an attachment or a subscription. On a non-blocking

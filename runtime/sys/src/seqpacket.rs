@@ -9,8 +9,10 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -82,6 +84,17 @@ impl Socket {
     /// Connects to the listener at `path`.
     pub fn connect(path: &Path) -> io::Result<Self> {
         let fd = new_socket()?;
+        with_address(path, |address| rustix::net::connect(&fd, address))?;
+        Ok(Self(fd))
+    }
+
+    /// As [`Socket::connect`]; connecting, sending and receiving then wait no longer than
+    /// `patience` each and fail with `WouldBlock` (SO_RCVTIMEO, socket(7)).
+    pub fn connect_within(path: &Path, patience: Duration) -> io::Result<Self> {
+        let fd = new_socket()?;
+        for direction in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&fd, direction, Some(patience))?;
+        }
         with_address(path, |address| rustix::net::connect(&fd, address))?;
         Ok(Self(fd))
     }

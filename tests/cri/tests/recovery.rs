@@ -65,6 +65,24 @@ fn root_a_lost_monitor_ends_its_pod_once() {
 }
 
 #[test]
+fn root_a_pod_whose_monitor_hangs_is_stopped() {
+    test_pod("hang", 39, SERVER, async |mut pod| {
+        let main = pod.start_sleeping().await?;
+        let dir = pod.node.dir().join("state/pods").join(&pod.id);
+        signal_monitor_of(&dir, rustix::process::Signal::STOP)?;
+        let start = std::time::Instant::now();
+        // The first call may tell that the container could not be asked.
+        while let Err(error) = pod.client.stop_pod(&pod.id).await {
+            ensure!(start.elapsed() < 10 * WITHIN, "{error}");
+        }
+        println!("stopped in {} ms", start.elapsed().as_millis());
+        let ended = pod.client.await_exit(&main, WITHIN).await?;
+        ensure!(ended.exit_code == 255, "nobody saw its end: {ended:?}");
+        pod.finish().await
+    });
+}
+
+#[test]
 fn root_a_monitor_lost_while_no_server_ran_is_found() {
     test_pod("gone", 23, SERVER, async |mut pod| {
         let main = pod.start_sleeping().await?;
@@ -249,16 +267,17 @@ async fn reboot(node: &mut Node) -> Result<()> {
     Ok(())
 }
 
-/// Kills the process that serves the pod directory `dir`.
 fn kill_monitor_of(dir: &std::path::Path) -> Result<()> {
+    signal_monitor_of(dir, rustix::process::Signal::KILL)
+}
+
+/// Sends a signal to the process that serves the pod directory `dir`.
+fn signal_monitor_of(dir: &std::path::Path, signal: rustix::process::Signal) -> Result<()> {
     let state: serde_json::Value =
         serde_json::from_slice(&std::fs::read(dir.join("monitor.json"))?)?;
     let pid = state["monitor_pid"]
         .as_i64()
         .context("no pid in monitor.json")?;
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("no pid")?;
-    Ok(rustix::process::kill_process(
-        pid,
-        rustix::process::Signal::KILL,
-    )?)
+    Ok(rustix::process::kill_process(pid, signal)?)
 }

@@ -158,6 +158,12 @@ async fn end_monitor(server: &Arc<Server>, record: &SandboxRecord) {
         tracing::warn!(
             sandbox = %record.id, error = %crate::status::chain(&error), "monitor is killed"
         );
+        // Now: whoever else calls it must not wait for it.
+        let leaf = server.cgroups.mount.join(record.leaf_cgroup());
+        let killed = tokio::task::spawn_blocking(move || remove_cgroup(&leaf)).await;
+        if let Ok(Err(error)) = killed {
+            tracing::warn!(sandbox = %record.id, error = %crate::status::chain(&error), "monitor stays");
+        }
     }
     crash_point!("stop sandbox: monitor ended");
 }
