@@ -1,5 +1,6 @@
 //! Durable records, group-committed: writers hand over and go on; one thread writes
-//! what has gathered and syncs the file system once for all of it.
+//! what has gathered at once, which the end of this process cannot undo, and some time
+//! later syncs the file system once for all of it, which is for the end of the machine.
 //!
 //! Invariant: changes of one name are applied in the order they were handed over, and
 //! of several that gathered only the last is written.
@@ -8,16 +9,36 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::record::{self, RecordError};
+
+/// How long what is written may wait for a sync. Each one is a commit of the file
+/// system's own journal, for which every other change below the data directory waits.
+const SYNC_WITHIN: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct Queue {
     /// None: remove the file.
     changes: BTreeMap<PathBuf, Option<Vec<u8>>>,
     handed_over: u64,
+    written: u64,
     committed: u64,
+    /// When the first change was written that is not synced.
+    unsynced_since: Option<Instant>,
+    /// How many wait for a commit.
+    waiting: usize,
     closed: bool,
+}
+
+/// What the writer does next.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Write,
+    Sync,
+    /// For so long at most.
+    Wait(Option<Duration>),
+    End,
 }
 
 #[derive(Default)]
@@ -75,6 +96,8 @@ impl Journal {
     pub fn commit(&self) {
         let mut queue = self.shared.lock();
         let goal = queue.handed_over;
+        queue.waiting += 1;
+        self.shared.changed.notify_all();
         while queue.committed < goal {
             queue = self
                 .shared
@@ -82,6 +105,7 @@ impl Journal {
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        queue.waiting -= 1;
     }
 
     fn hand_over(&self, kind: &str, name: &str, content: Option<Vec<u8>>) {
@@ -123,33 +147,67 @@ fn is_record(file: &Path) -> bool {
         .is_some_and(|extension| extension == "json")
 }
 
-fn write_batches(shared: &Shared, dir: &std::fs::File) {
-    loop {
-        let mut queue = shared.lock();
-        while queue.changes.is_empty() && !queue.closed {
-            queue = shared
-                .changed
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+impl Queue {
+    /// A sync that is due goes before further changes, which could otherwise put it off forever.
+    fn next(&self, now: Instant) -> Step {
+        let left = self
+            .unsynced_since
+            .map(|since| SYNC_WITHIN.saturating_sub(now.duration_since(since)));
+        let at_once = self.closed || self.waiting > 0;
+        match left {
+            Some(Duration::ZERO) => Step::Sync,
+            _ if !self.changes.is_empty() => Step::Write,
+            Some(_) if at_once => Step::Sync,
+            None if self.closed => Step::End,
+            left => Step::Wait(left),
         }
-        if queue.changes.is_empty() {
-            return;
-        }
-        let changes = std::mem::take(&mut queue.changes);
-        let goal = queue.handed_over;
-        drop(queue);
-        if let Err(error) = write_batch(changes, dir) {
-            tracing::error!(error = %crate::status::chain(&error), "durable records are behind");
-        }
-        shared.lock().committed = goal;
-        shared.changed.notify_all();
     }
 }
 
-fn write_batch(
-    changes: BTreeMap<PathBuf, Option<Vec<u8>>>,
-    dir: &std::fs::File,
-) -> Result<(), RecordError> {
+fn write_batches(shared: &Shared, dir: &std::fs::File) {
+    let mut queue = shared.lock();
+    loop {
+        queue = match queue.next(Instant::now()) {
+            Step::End => return,
+            Step::Wait(None) => shared
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner),
+            Step::Wait(Some(left)) => {
+                let woken = shared.changed.wait_timeout(queue, left);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+            Step::Write => {
+                let changes = std::mem::take(&mut queue.changes);
+                let goal = queue.handed_over;
+                queue.unsynced_since.get_or_insert_with(Instant::now);
+                drop(queue);
+                report(write_batch(changes));
+                let mut queue = shared.lock();
+                queue.written = goal;
+                queue
+            }
+            Step::Sync => {
+                let goal = queue.written;
+                queue.unsynced_since = None;
+                drop(queue);
+                report(sync(dir));
+                let mut queue = shared.lock();
+                queue.committed = goal;
+                shared.changed.notify_all();
+                queue
+            }
+        };
+    }
+}
+
+fn report(outcome: Result<(), RecordError>) {
+    if let Err(error) = outcome {
+        tracing::error!(error = %crate::status::chain(&error), "durable records are behind");
+    }
+}
+
+fn write_batch(changes: BTreeMap<PathBuf, Option<Vec<u8>>>) -> Result<(), RecordError> {
     let mut first_failure = Ok(());
     for (path, content) in changes {
         let outcome = match content {
@@ -158,10 +216,13 @@ fn write_batch(
         };
         first_failure = first_failure.and(outcome);
     }
-    // One sync for the batch: renames and contents of all files become durable together.
-    rustix::fs::syncfs(dir)
-        .map_err(|errno| record::io("sync", Path::new("the journal"))(errno.into()))?;
     first_failure
+}
+
+/// Renames and contents of all files become durable together.
+fn sync(dir: &std::fs::File) -> Result<(), RecordError> {
+    rustix::fs::syncfs(dir)
+        .map_err(|errno| record::io("sync", Path::new("the journal"))(errno.into()))
 }
 
 #[cfg(test)]
@@ -181,6 +242,28 @@ mod tests {
         let files = journal.list("pods").unwrap();
         assert_eq!(files, [dir.path().join("pods/a.json")]);
         assert_eq!(record::read::<u8>(&files[0]).unwrap(), Some(99));
+    }
+
+    #[test]
+    fn changes_are_written_at_once_and_synced_together() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        assert_eq!(queue.next(now), Step::Wait(None));
+        queue.changes.insert("a".into(), None);
+        assert_eq!(queue.next(now), Step::Write);
+        queue.unsynced_since = Some(now);
+        assert_eq!(queue.next(now + SYNC_WITHIN / 2), Step::Write);
+        assert_eq!(queue.next(now + SYNC_WITHIN), Step::Sync);
+        queue.changes.clear();
+        let rest = SYNC_WITHIN / 2;
+        assert_eq!(queue.next(now + rest), Step::Wait(Some(rest)));
+        queue.waiting = 1;
+        assert_eq!(queue.next(now), Step::Sync);
+        queue.waiting = 0;
+        queue.closed = true;
+        assert_eq!(queue.next(now), Step::Sync);
+        queue.unsynced_since = None;
+        assert_eq!(queue.next(now), Step::End);
     }
 
     #[test]
