@@ -130,6 +130,9 @@ fn unsupported(spec: &PodSpec) -> Vec<&'static str> {
     {
         paths.push("spec.resourceClaims");
     }
+    if spec.scheduling_group.is_some() {
+        paths.push("spec.schedulingGroup");
+    }
     paths
 }
 

@@ -207,6 +207,9 @@ fn fits(pod: &Pod, node: &NodeFit, others: &[Arc<Pod>]) -> Result<(), Rejection>
     if count >= node.pods {
         return Err(out_of("pods", 1, count, node.pods));
     }
+    if let Some(name) = foreign(pod) {
+        return Err(out_of(&name, pod_request(pod, &name) / 1000, 0, 0));
+    }
     for (resource, scale, capacity) in [("cpu", 1, node.cpu_milli), ("memory", 1000, node.memory)] {
         let requested = pod_request(pod, resource) / scale;
         let used: i64 = others
@@ -218,6 +221,21 @@ fn fits(pod: &Pod, node: &NodeFit, others: &[Arc<Pod>]) -> Result<(), Rejection>
         }
     }
     Ok(())
+}
+
+/// A resource that a node must provide itself and this one has none of (huge pages).
+/// Extended ones, with a `/` in their name, are counted by who announced them.
+fn foreign(pod: &Pod) -> Option<String> {
+    let own = ["cpu", "memory", "ephemeral-storage"];
+    let mut lists = init_containers(pod)
+        .iter()
+        .chain(containers(pod))
+        .filter_map(|c| c.resources.as_ref())
+        .flat_map(|r| r.requests.iter().chain(&r.limits));
+    lists.find_map(|list| {
+        let foreign = |name: &&String| !own.contains(&name.as_str()) && !name.contains('/');
+        list.keys().find(foreign).cloned()
+    })
 }
 
 #[cfg(test)]
@@ -320,6 +338,14 @@ mod tests {
             (
                 "containers: [{name: c, resources: {requests: {memory: 2Gi}}}]",
                 "OutOfmemory",
+            ),
+            (
+                "containers: [{name: c, resources: {limits: {hugepages-2Mi: 4Mi}}}]",
+                "OutOfhugepages-2Mi",
+            ),
+            (
+                "containers: [{name: c, resources: {limits: {example.com/dongle: 1}}}]",
+                "",
             ),
         ] {
             let got = admit(&pod(spec), &node(), NONE, std::slice::from_ref(&other));

@@ -31,7 +31,8 @@ impl When {
 /// One field that is refused.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// Where it is; `[]` stands for every element, `containers[]` for init containers too.
+    /// Where it is; `[]` stands for every element, `containers[]` for init containers too,
+    /// unless those have a row of their own.
     pub path: &'static str,
     /// When it counts as asked for.
     pub when: When,
@@ -106,6 +107,11 @@ pub const TABLE: &[Row] = &[
     ),
     row(
         "spec.containers[].restartPolicy",
+        When::Present,
+        r#""Never""#,
+    ),
+    row(
+        "spec.initContainers[].restartPolicy",
         When::NotIn(&["Always"]),
         r#""Never""#,
     ),
@@ -216,7 +222,8 @@ pub fn first(pod: &Value) -> Option<String> {
         let init = row
             .path
             .strip_prefix("spec.containers[]")
-            .map(|rest| format!("spec.initContainers[]{rest}"));
+            .map(|rest| format!("spec.initContainers[]{rest}"))
+            .filter(|path| !TABLE.iter().any(|own| own.path == path));
         hit(pod, row.path, row.when, "")
             .or_else(|| init.and_then(|path| hit(pod, &path, row.when, "")))
     })
@@ -263,6 +270,9 @@ fn asked(value: &Value, when: When) -> bool {
         },
     }
 }
+
+#[cfg(test)]
+mod fields;
 
 #[cfg(test)]
 mod tests {

@@ -254,6 +254,10 @@ impl Worker {
             };
             if row >= threshold.max(1) {
                 self.conclude(passed);
+                // The container will be killed for it; the next one is probed anew.
+                if !passed && self.kind != Kind::Readiness {
+                    return;
+                }
             }
         }
     }
