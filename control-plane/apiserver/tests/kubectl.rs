@@ -284,3 +284,35 @@ fn everything_is_there_after_a_restart() {
         "10.96.0.1"
     );
 }
+
+#[test]
+fn an_owner_lets_go_of_the_object_with_the_uid_only() {
+    if !has_kubectl() {
+        return;
+    }
+    let cluster = Cluster::start();
+    cluster.apply(ACCOUNT);
+    cluster.apply(POD);
+    let patch = |text: &str| cluster.kubectl(&["patch", "pod", "one", "-p", text]);
+    let own = r#"{"metadata":{"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet",
+        "name":"web","uid":"o","controller":true}]}}"#;
+    assert_eq!(patch(own).code, 0);
+    let owners = [
+        "get",
+        "pod",
+        "one",
+        "-o",
+        "jsonpath={.metadata.ownerReferences[*].name}",
+    ];
+    assert_eq!(cluster.ok(&owners), "web");
+    let release = |uid: &str| {
+        patch(&format!(
+            r#"{{"metadata":{{"uid":"{uid}","ownerReferences":[{{"$patch":"delete","uid":"o"}}]}}}}"#
+        ))
+    };
+    assert_ne!(release("another").code, 0);
+    assert_eq!(cluster.ok(&owners), "web");
+    let uid = cluster.ok(&["get", "pod", "one", "-o", "jsonpath={.metadata.uid}"]);
+    assert_eq!(release(&uid).code, 0);
+    assert_eq!(cluster.ok(&owners), "");
+}

@@ -12,12 +12,13 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::SelectorExt;
 use kube::runtime::controller::{Action, Controller};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::owner::{controller_of, controller_ref, is_controlled_by};
+use crate::owner::{self, Claim, controller_ref, is_controlled_by};
 use crate::run::{self, ReconcileError, Step, gone_is_done, is_code, watch_all};
 use crate::selector;
 use berth_events::Kind;
@@ -89,45 +90,46 @@ impl Rolling<'_> {
         self.deployment.spec.clone().unwrap_or_default()
     }
 
-    /// ReplicaSets controlled by the Deployment; matching orphans are adopted.
+    /// ReplicaSets controlled by the Deployment: matching orphans are adopted, and what the
+    /// selector no longer matches is released, so that it outlives the Deployment.
     async fn own_sets(&self) -> Result<Vec<ReplicaSet>, ReconcileError> {
         let selector = selector::parse(&self.spec().selector)?;
-        let step = || {
-            format!(
-                "list replica sets of deployment {}",
-                self.deployment.name_any()
-            )
-        };
-        let held = self
-            .sets
-            .list(&ListParams::default().labels_from(&selector))
-            .await
-            .step(step)?;
-        let uid = self.deployment.metadata.uid.clone().unwrap_or_default();
+        let all = self.sets.list(&ListParams::default()).await;
+        let name = self.deployment.name_any();
+        let held = all.step(|| format!("list replica sets of deployment {name}"))?;
         let mut own = Vec::new();
         for set in held.items {
-            if is_controlled_by(&set.metadata, &uid) {
-                own.push(set);
-            } else if controller_of(&set.metadata).is_none()
-                && set.metadata.deletion_timestamp.is_none()
-            {
-                let patch = json!({ "metadata": {
-                    "uid": set.metadata.uid,
-                    "ownerReferences": [controller_ref(&self.deployment)],
-                }});
-                let done = self
-                    .sets
-                    .patch(
-                        &set.name_any(),
-                        &PatchParams::default(),
-                        &Patch::Strategic(&patch),
-                    )
-                    .await;
-                own.extend(gone_is_done(done).step(step)?);
+            let matches = selector.matches(set.labels());
+            match owner::claim(&self.deployment.metadata, &set.metadata, matches) {
+                Claim::Keep => own.push(set),
+                Claim::Adopt => {
+                    let patch = owner::adoption(&self.deployment, &set.metadata);
+                    own.extend(self.change_owner("adopt", &set, patch).await?);
+                }
+                Claim::Release => {
+                    let patch = owner::release(&self.deployment.metadata, &set.metadata);
+                    self.change_owner("release", &set, patch).await?;
+                }
+                Claim::Leave => {}
             }
         }
         own.sort_by_key(|set| (set.creation_timestamp().map(|t| t.0), set.name_any()));
         Ok(own)
+    }
+
+    async fn change_owner(
+        &self,
+        verb: &str,
+        set: &ReplicaSet,
+        patch: serde_json::Value,
+    ) -> Result<Option<ReplicaSet>, ReconcileError> {
+        let name = set.name_any();
+        let patch = Patch::Strategic(patch);
+        let done = self
+            .sets
+            .patch(&name, &PatchParams::default(), &patch)
+            .await;
+        gone_is_done(done).step(|| format!("{verb} replica set {name}"))
     }
 
     /// Makes the ReplicaSet of the present template, with no pods yet.

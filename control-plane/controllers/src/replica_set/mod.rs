@@ -11,12 +11,13 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::SelectorExt;
 use kube::runtime::controller::{Action, Controller};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::owner::{controller_of, controller_ref, is_controlled_by};
+use crate::owner::{self, Claim, controller_ref};
 use crate::pod_state::is_active;
 use crate::run::{self, ReconcileError, Step, gone_is_done, watch_all};
 use crate::selector;
@@ -89,41 +90,50 @@ struct Set<'a> {
 }
 
 impl Set<'_> {
-    fn uid(&self) -> &str {
-        self.set.metadata.uid.as_deref().unwrap_or_default()
-    }
-
-    /// Pods controlled by the set; matching orphans are adopted.
+    /// Pods controlled by the set: matching orphans are adopted, and what the selector no
+    /// longer matches is released, so that it outlives the set.
     async fn own_pods(&self) -> Result<Vec<Pod>, ReconcileError> {
         let spec = self.set.spec.clone().unwrap_or_default();
         let selector = selector::parse(&spec.selector)?;
-        let query = ListParams::default().labels_from(&selector);
         let step = || format!("list pods of replica set {}", self.set.name_any());
         let mut own = Vec::new();
-        for pod in self.pods.list(&query).await.step(step)?.items {
-            if is_controlled_by(&pod.metadata, self.uid()) {
-                own.push(pod);
-            } else if controller_of(&pod.metadata).is_none()
-                && is_active(&pod)
-                && self.set.metadata.deletion_timestamp.is_none()
-            {
-                own.extend(self.adopt(&pod).await?);
+        for pod in self
+            .pods
+            .list(&ListParams::default())
+            .await
+            .step(step)?
+            .items
+        {
+            let matches = selector.matches(pod.labels());
+            match owner::claim(&self.set.metadata, &pod.metadata, matches) {
+                Claim::Keep => own.push(pod),
+                Claim::Adopt if is_active(&pod) => {
+                    let patch = owner::adoption(&self.set, &pod.metadata);
+                    own.extend(self.change_owner("adopt", &pod, patch).await?);
+                }
+                Claim::Release if is_active(&pod) => {
+                    let patch = owner::release(&self.set.metadata, &pod.metadata);
+                    self.change_owner("release", &pod, patch).await?;
+                }
+                Claim::Adopt | Claim::Release | Claim::Leave => {}
             }
         }
         Ok(own)
     }
 
-    async fn adopt(&self, pod: &Pod) -> Result<Option<Pod>, ReconcileError> {
+    async fn change_owner(
+        &self,
+        verb: &str,
+        pod: &Pod,
+        patch: serde_json::Value,
+    ) -> Result<Option<Pod>, ReconcileError> {
         let name = pod.name_any();
-        let patch = json!({ "metadata": {
-            "uid": pod.metadata.uid,
-            "ownerReferences": [controller_ref(&self.set)],
-        }});
+        let patch = Patch::Strategic(patch);
         let done = self
             .pods
-            .patch(&name, &PatchParams::default(), &Patch::Strategic(&patch))
+            .patch(&name, &PatchParams::default(), &patch)
             .await;
-        gone_is_done(done).step(|| format!("adopt pod {name}"))
+        gone_is_done(done).step(|| format!("{verb} pod {name}"))
     }
 
     async fn scale(&self, held: &[Pod]) -> Result<(), ReconcileError> {
