@@ -25,9 +25,10 @@ pub struct Options {
     /// Directory of PKI, kubeconfigs and store [default: /var/lib/berth/server]
     #[arg(long, value_name = "DIR")]
     pub server_data_dir: Option<PathBuf>,
-    /// Write a kubeconfig for a node of this name; may be given more than once
+    /// Write what a node of this name needs to join; may be given more than once
     ///
-    /// It is kubeconfig/node-NAME.conf of the server's directory.
+    /// Into kubeconfig/ of the server's directory: node-NAME.conf, and node-NAME.crt and .key, with
+    /// which its kubelet serves. pki/ca.crt is the authority of the kubelet's clients.
     #[arg(long = "node", value_name = "NAME")]
     pub nodes: Vec<String>,
 }

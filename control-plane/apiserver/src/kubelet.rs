@@ -67,7 +67,7 @@ impl Kubelets {
         let refused = |error: &dyn std::fmt::Display| {
             status::internal(format!("error dialing the kubelet at {address}: {error}"))
         };
-        let stream = match tokio::time::timeout(CONNECT, self.connect(address)).await {
+        let stream = match tokio::time::timeout(CONNECT, self.connect(node, address)).await {
             Ok(stream) => stream.map_err(|error| refused(&error))?,
             Err(_) => return Err(refused(&"timed out")),
         };
@@ -85,10 +85,15 @@ impl Kubelets {
 }
 
 impl Kubelets {
-    async fn connect(&self, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    /// Whoever answers at the address must be that node: its certificate carries the name.
+    async fn connect(
+        &self,
+        node: &str,
+        address: SocketAddr,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let name = ServerName::IpAddress(address.ip().into());
+        let name = ServerName::try_from(node.to_owned()).map_err(std::io::Error::other)?;
         self.connector.connect(name, stream).await
     }
 }

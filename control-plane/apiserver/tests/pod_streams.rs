@@ -58,7 +58,7 @@ async fn kubelet(cluster: &Cluster) -> (u16, mpsc::UnboundedReceiver<String>) {
     let ip = std::net::IpAddr::from([127, 0, 0, 1]);
     let pair = cluster
         .pki
-        .issue_serving("system:node:n1", &[], &[ip])
+        .issue_serving("system:node:n1", &["n1".into()], &[ip])
         .unwrap();
     let (chain, key) = parts(&pair);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots(cluster), provider())

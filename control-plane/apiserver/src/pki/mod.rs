@@ -181,7 +181,8 @@ impl Pki {
     }
 
     /// Writes the kubeconfigs of admin, scheduler, every controller and every node of the
-    /// configuration to `<data_dir>/kubeconfig`, mode 0600.
+    /// configuration to `<data_dir>/kubeconfig`, mode 0600; next to a node's kubeconfig the
+    /// pair with which its kubelet serves.
     pub fn write_kubeconfigs(&self, config: &Config, server: &str) -> Result<(), PkiError> {
         let dir = config.data_dir.join("kubeconfig");
         make_private_dir(&dir)?;
@@ -191,6 +192,15 @@ impl Pki {
         for identity in fixed.into_iter().chain(controllers).chain(nodes) {
             let text = self.kubeconfig(&identity, server)?;
             write_private(&dir.join(identity.kubeconfig_name()), &text)?;
+        }
+        for node in &config.node_names {
+            let pair = self.issue_serving(
+                &format!("system:node:{node}"),
+                &[node.clone(), "localhost".into()],
+                &[IpAddr::from([127, 0, 0, 1])],
+            )?;
+            write_private(&dir.join(format!("node-{node}.crt")), &pair.cert_pem)?;
+            write_private(&dir.join(format!("node-{node}.key")), &pair.key_pem)?;
         }
         Ok(())
     }
