@@ -1,6 +1,7 @@
 //! What is left of pods that nobody wants: sandboxes and containers, cgroups, directories.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::chain::chain;
+use crate::config::Config;
 use crate::cri::CriError;
 use crate::pod::PodUid;
 use crate::pod::execute::Executor;
@@ -131,8 +133,59 @@ async fn clean(executor: &Executor, working: &HashSet<PodUid>, present: &HashSet
             tracing::warn!(pod = %uid, error = chain(&error), "cannot remove orphaned volumes");
             continue;
         }
-        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
-            tracing::warn!(pod = %uid, %error, "cannot remove an orphaned directory");
+        if let Err((path, error)) = remove_files(&executor.config, &uid) {
+            tracing::warn!(pod = %uid, path = %path.display(), %error, "cannot remove what an orphan left");
         }
+    }
+}
+
+/// Removes the logs and then the directory of a pod of which only the identifier is known.
+/// A pod that has a directory here was ours, so its logs are.
+pub fn remove_files(config: &Config, uid: &PodUid) -> Result<(), (PathBuf, std::io::Error)> {
+    let suffix = format!("_{uid}");
+    let logs = std::fs::read_dir(&config.pod_logs_dir);
+    let logs = logs.into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = logs
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(&suffix))
+        .map(|entry| entry.path())
+        .collect();
+    paths.push(config.pod_dir(uid.as_str()));
+    for path in paths {
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err((path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RawConfig;
+
+    #[test]
+    fn the_logs_of_a_pod_go_with_its_directory_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let raw = RawConfig {
+            node_name: Some("n1".into()),
+            root_dir: Some(dir.path().join("kubelet")),
+            pod_logs_dir: Some(dir.path().join("logs")),
+            ..RawConfig::default()
+        };
+        let config = Config::resolve(raw).unwrap();
+        let make = |name: &str| {
+            let path = config.pod_logs_dir.join(name).join("main");
+            std::fs::create_dir_all(path).unwrap();
+        };
+        make("default_web_u1");
+        make("default_web_u2");
+        std::fs::create_dir_all(config.pod_dir("u1")).unwrap();
+        remove_files(&config, &PodUid::from("u1".to_owned())).unwrap();
+        assert!(!config.pod_dir("u1").exists());
+        assert!(!config.pod_logs_dir.join("default_web_u1").exists());
+        assert!(config.pod_logs_dir.join("default_web_u2").exists());
     }
 }

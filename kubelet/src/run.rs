@@ -107,8 +107,7 @@ pub async fn clean_up(config: &Config) -> Result<(), CleanUpError> {
             // What is still mounted must not be deleted through the mount.
             continue;
         }
-        let path = entry.path();
-        if let Err(source) = std::fs::remove_dir_all(&path) {
+        if let Err((path, source)) = crate::orphan::remove_files(config, &uid) {
             outcome = Err(CleanUpError::Directory { path, source });
         }
     }

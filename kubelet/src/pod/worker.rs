@@ -346,7 +346,8 @@ impl Worker {
             }
         }
         let logs = cri_config::log_dir(&executor.config.pod_logs_dir, pod);
-        for dir in [executor.config.pod_dir(self.uid.as_str()), logs] {
+        // The directory last: where it is there, the logs are still looked for.
+        for dir in [logs, executor.config.pod_dir(self.uid.as_str())] {
             match std::fs::remove_dir_all(&dir) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     tracing::warn!(dir = %dir.display(), %error, "cannot remove a directory");

@@ -228,6 +228,7 @@ fn interrupted(tour: &mut Tour) -> Result<()> {
     let monitors = processes()?.values().filter(|p| p.is_monitor()).count();
     ensure!(monitors == 0, "{monitors} monitors still run");
     let networks = fs::read_dir(tour.data.join("net.d"))?.count();
+    ensure!(log_of("remaining").is_err(), "the pod's log is still there");
     ensure!(networks == 0, "the default network's file is still there");
     Ok(())
 }
