@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use rustix::io::Errno;
 
 use super::qos::{self, CPU_PERIOD, QosClass};
 use crate::config::CgroupConfig;
@@ -77,11 +78,8 @@ impl PodCgroups {
         }
         let parent = match &config.root {
             Some(root) => Path::new("/").join(root),
-            None => own_cgroup(),
+            None => place(&mount, &own_cgroup(), missing.is_empty())?,
         };
-        if missing.is_empty() && parent != Path::new("/") && config.root.is_none() {
-            step_aside(&mount, &parent)?;
-        }
         let base = parent.join("kubepods");
         let cgroups = PodCgroups {
             mount,
@@ -287,28 +285,68 @@ fn controllers(dir: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// Moves this process into a leaf, so that its cgroup may have controllers for children.
-fn step_aside(mount: &Path, own: &Path) -> Result<(), CgroupError> {
-    let leaf = mount
-        .join(own.strip_prefix("/").unwrap_or(own))
-        .join(OWN_LEAF);
-    std::fs::create_dir_all(&leaf).map_err(failed("make", &leaf))?;
-    let procs = leaf.join("cgroup.procs");
-    std::fs::write(&procs, "0").map_err(failed("move this process to", &procs))
+/// The cgroup below which the pods of a kubelet without a configured root are: its `own`
+/// where that was made for it, else (started from a shell, say) the root of the hierarchy.
+/// Where it `has_controllers` to hand on, this process moves into a leaf.
+fn place(mount: &Path, own: &Path, has_controllers: bool) -> Result<PathBuf, CgroupError> {
+    let (ours, others) = processes(&mount.join(own.strip_prefix("/").unwrap_or(own)));
+    // no process may sit in a cgroup that hands controllers on (cgroups(7))
+    if own == Path::new("/") || others {
+        return Ok("/".into());
+    }
+    if has_controllers && !ours.is_empty() {
+        step_aside(mount, own, &ours)?;
+    }
+    Ok(own.to_path_buf())
 }
 
 /// The cgroup this process is in, without our own leaf.
 fn own_cgroup() -> PathBuf {
     let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = text
-        .lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .unwrap_or("/");
-    let own = Path::new(own);
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let own = Path::new(own.unwrap_or("/"));
     match own.file_name() {
         Some(name) if name == OWN_LEAF => own.parent().unwrap_or(own).to_path_buf(),
         _ => own.to_path_buf(),
     }
+}
+
+/// This process and its children among the processes in the cgroup, and whether there are
+/// any others; the kernel writes 0 for those of a pid namespace around ours.
+fn processes(dir: &Path) -> (Vec<String>, bool) {
+    let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let me = std::process::id().to_string();
+    let (ours, others): (Vec<_>, Vec<_>) = text
+        .lines()
+        .map(str::to_owned)
+        .partition(|pid| *pid == me || pid != "0" && is_ours(pid, &me));
+    (ours, !others.is_empty())
+}
+
+/// Whether the process is a child of `me` (proc_pid_status(5)), or has ended.
+fn is_ours(pid: &str, me: &str) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return true;
+    };
+    let mut lines = status.lines();
+    lines.any(|line| line.strip_prefix("PPid:").is_some_and(|p| p.trim() == me))
+}
+
+/// Moves these processes into a leaf, so that their cgroup may have controllers for children.
+fn step_aside(mount: &Path, own: &Path, ours: &[String]) -> Result<(), CgroupError> {
+    let leaf = mount
+        .join(own.strip_prefix("/").unwrap_or(own))
+        .join(OWN_LEAF);
+    std::fs::create_dir_all(&leaf).map_err(failed("make", &leaf))?;
+    let procs = leaf.join("cgroup.procs");
+    for pid in ours {
+        match std::fs::write(&procs, pid) {
+            // it has ended meanwhile
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::SRCH) => {}
+            moved => moved.map_err(failed("move this process to", &procs))?,
+        }
+    }
+    Ok(())
 }
 
 /// Where cgroup2 is mounted, from proc_pid_mountinfo(5).
@@ -369,6 +407,25 @@ mod tests {
                 "containers: [{{name: c, resources: {resources}}}]"
             ));
             assert_eq!(cgroups.parent_of(&pod), path);
+        }
+    }
+
+    #[test]
+    fn a_kubelet_leaves_a_cgroup_that_it_shares_alone() {
+        let me = std::process::id();
+        for (processes, parent, moved) in [
+            (format!("{me}\n"), "/x", Some(me.to_string())),
+            (format!("1\n{me}\n"), "/", None),
+            (format!("0\n{me}\n"), "/", None),
+            (String::new(), "/x", None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir(dir.path().join("x")).unwrap();
+            std::fs::write(dir.path().join("x/cgroup.procs"), &processes).unwrap();
+            let place = place(dir.path(), Path::new("/x"), true).unwrap();
+            assert_eq!(place, Path::new(parent), "{processes:?}");
+            let leaf = dir.path().join("x/berth-agent/cgroup.procs");
+            assert_eq!(std::fs::read_to_string(leaf).ok(), moved, "{processes:?}");
         }
     }
 
