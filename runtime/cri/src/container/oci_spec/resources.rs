@@ -94,7 +94,21 @@ pub fn merge(
         unified,
         memory_swap_limit_in_bytes: number(
             update.memory_swap_limit_in_bytes,
-            current.memory_swap_limit_in_bytes,
+            swap_beside(update.memory_limit_in_bytes, current),
         ),
+    }
+}
+
+/// The limit of memory and swap together that leaves as much swap as there is, beside a new
+/// limit of memory (0 for none).
+fn swap_beside(memory: i64, current: &cri::LinuxContainerResources) -> i64 {
+    let (old, both) = (
+        current.memory_limit_in_bytes,
+        current.memory_swap_limit_in_bytes,
+    );
+    if memory > 0 && old > 0 && both >= old {
+        memory.saturating_add(both - old)
+    } else {
+        both
     }
 }

@@ -474,3 +474,24 @@ fn an_update_keeps_what_it_does_not_set() {
     let merged = resources::merge(&current, &update);
     assert_eq!((merged.cpu_shares, merged.memory_limit_in_bytes), (1024, 7));
 }
+
+#[test]
+fn an_update_of_memory_alone_keeps_the_swap() {
+    for (memory, both, update, expected) in [
+        (64, 64, 96, 96),
+        (64, 80, 32, 48),
+        (0, 0, 32, 0),
+        (64, -1, 96, -1),
+    ] {
+        let limits = |memory, both| cri::LinuxContainerResources {
+            memory_limit_in_bytes: memory,
+            memory_swap_limit_in_bytes: both,
+            ..Default::default()
+        };
+        let merged = resources::merge(&limits(memory, both), &limits(update, 0));
+        assert_eq!(
+            merged.memory_swap_limit_in_bytes, expected,
+            "{memory} {both}"
+        );
+    }
+}
