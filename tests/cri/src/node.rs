@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use berth_proto::cri;
 use berth_sys::crash::VARIABLE;
+use berth_test_harness::Need;
 use serde_json::json;
 
 use crate::client::{self, Client};
@@ -32,13 +33,16 @@ pub struct Node {
 }
 
 impl Node {
-    /// Where the programs of a node are: `dist` of the target folder that the test lies in,
-    /// or next to the test.
+    /// Where the programs of a node are: `BERTH_DIST`, else `dist` of the target folder that
+    /// the test lies in, or next to the test.
     pub fn programs() -> Option<PathBuf> {
         let own = std::env::current_exe().ok()?;
         let above = || own.ancestors().skip(1).map(Path::to_owned);
-        let mut folders = above().map(|folder| folder.join("dist")).chain(above());
-        folders.find(|folder| {
+        let named = std::env::var_os("BERTH_DIST")
+            .map(PathBuf::from)
+            .into_iter();
+        let beside = above().map(|folder| folder.join("dist")).chain(above());
+        named.chain(beside).find(|folder| {
             folder.join("berth-monitor").exists() && folder.join("berth-pause").exists()
         })
     }
@@ -347,8 +351,29 @@ pub fn test_pod<F>(tag: &str, subnet: u8, program: &str, body: impl FnOnce(Pod) 
 where
     F: Future<Output = Result<()>>,
 {
-    use berth_test_harness::Need;
-    berth_test_harness::test(&[Need::Root, Need::CgroupV2, Need::Program("ldd")], || {
+    let needs = [Need::Root, Need::CgroupV2, Need::Program("ldd")];
+    test_pod_where(&needs, tag, subnet, program, body);
+}
+
+/// As [`test_pod`], where cgroup v2 enforces limits.
+pub fn test_limited_pod<F>(tag: &str, subnet: u8, program: &str, body: impl FnOnce(Pod) -> F)
+where
+    F: Future<Output = Result<()>>,
+{
+    let needs = [Need::Root, Need::CgroupV2Controllers, Need::Program("ldd")];
+    test_pod_where(&needs, tag, subnet, program, body);
+}
+
+fn test_pod_where<F>(
+    needs: &[Need],
+    tag: &str,
+    subnet: u8,
+    program: &str,
+    body: impl FnOnce(Pod) -> F,
+) where
+    F: Future<Output = Result<()>>,
+{
+    berth_test_harness::test(needs, || {
         if Node::programs().is_none() {
             println!("skipped: berth-monitor and berth-pause are not built");
             return Ok(());

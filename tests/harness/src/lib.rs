@@ -20,4 +20,4 @@ mod need;
 
 pub use host::{Host, HostError};
 pub use leak::{Leak, Places, Snapshot, SnapshotError};
-pub use need::{Need, Skipped, check, test};
+pub use need::{Need, Skipped, check, patient, test};

@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 /// Set to `1`, a lacking need fails the test instead of skipping it.
 const REQUIRE_ALL: &str = "BERTH_REQUIRE_ALL";
+
+/// How many times longer than elsewhere anything may take here.
+const PATIENCE: &str = "BERTH_TEST_PATIENCE";
 
 /// Something a test needs of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +86,13 @@ impl Need {
         };
         if met { Ok(()) } else { Err(Skipped(reason)) }
     }
+}
+
+/// The limit, as many times longer as `BERTH_TEST_PATIENCE` says: in an emulated machine
+/// everything takes longer.
+pub fn patient(limit: Duration) -> Duration {
+    let times = std::env::var(PATIENCE).ok().and_then(|n| n.parse().ok());
+    limit * times.unwrap_or(1)
 }
 
 fn require_all() -> bool {

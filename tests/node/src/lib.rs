@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 /// How long anything may take.
-const WITHIN: Duration = Duration::from_secs(20);
+fn within() -> Duration {
+    berth_test_harness::patient(Duration::from_secs(20))
+}
 
 /// A CRI server and a kubelet with a directory of static pods.
 pub struct Kubelet {
@@ -34,7 +36,33 @@ pub fn test_kubelet<F>(tag: &str, subnet: u8, program: &str, body: impl FnOnce(K
 where
     F: Future<Output = Result<()>>,
 {
-    berth_test_harness::test(&[Need::Root, Need::CgroupV2, Need::Program("ldd")], || {
+    let needs = [Need::Root, Need::CgroupV2, Need::Program("ldd")];
+    test_kubelet_where(&needs, tag, subnet, program, body);
+}
+
+/// As [`test_kubelet`], where cgroup v2 enforces limits.
+pub fn test_limited_kubelet<F>(
+    tag: &str,
+    subnet: u8,
+    program: &str,
+    body: impl FnOnce(Kubelet) -> F,
+) where
+    F: Future<Output = Result<()>>,
+{
+    let needs = [Need::Root, Need::CgroupV2Controllers, Need::Program("ldd")];
+    test_kubelet_where(&needs, tag, subnet, program, body);
+}
+
+fn test_kubelet_where<F>(
+    needs: &[Need],
+    tag: &str,
+    subnet: u8,
+    program: &str,
+    body: impl FnOnce(Kubelet) -> F,
+) where
+    F: Future<Output = Result<()>>,
+{
+    berth_test_harness::test(needs, || {
         if Node::programs().is_none() {
             println!("skipped: berth-monitor and berth-pause are not built");
             return Ok(());
@@ -46,7 +74,7 @@ where
             .try_init();
         tokio::runtime::Runtime::new()?.block_on(async {
             let node = Node::start(tag, subnet, program).await?;
-            let cri = Cri::new(&node.socket(), WITHIN);
+            let cri = Cri::new(&node.socket(), within());
             let mut kubelet = Kubelet {
                 node,
                 cri,
@@ -174,7 +202,7 @@ impl Kubelet {
             if let Some(main) = runtime.latest("main").filter(|main| wanted(main)) {
                 return Ok(main.clone());
             }
-            if start.elapsed() > WITHIN {
+            if start.elapsed() > within() {
                 bail!("pod {name} has {runtime:?}");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -196,7 +224,7 @@ impl Kubelet {
                 .any(|n| n.to_string_lossy().starts_with(&prefix))
         };
         while logs() || self.runtime(name).await? != PodRuntime::default() {
-            ensure!(start.elapsed() < WITHIN, "pod {name} stays");
+            ensure!(start.elapsed() < within(), "pod {name} stays");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(())
@@ -221,7 +249,7 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> Result<bool>)
     let start = Instant::now();
     while !condition().await? {
         ensure!(
-            start.elapsed() < WITHIN,
+            start.elapsed() < within(),
             "it does not come true that {what}"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -31,6 +31,11 @@ fn main() -> ExitCode {
             std::thread::sleep(Duration::from_secs(3600));
         },
         ["echo", words @ ..] => writeln!(io::stdout(), "{}", words.join(" ")),
+        ["print", paths @ ..] => paths
+            .iter()
+            .try_for_each(|path| io::stdout().write_all(&fs::read(path)?)),
+        ["use", bytes] => use_memory(bytes.parse().unwrap_or(0)),
+        ["threads", wanted] => threads(wanted.parse().unwrap_or(0)),
         ["unshare"] => attempt(unshare()),
         _ => Err(io::Error::other("unknown request")),
     };
@@ -54,6 +59,31 @@ fn attempt(result: io::Result<()>) -> io::Result<()> {
 fn unshare() -> io::Result<()> {
     fs::File::open("/proc/self/ns/uts").map(drop)?;
     Ok(rustix::system::sethostname(b"changed")?)
+}
+
+/// Fills so many bytes of memory.
+fn use_memory(bytes: usize) -> io::Result<()> {
+    let filled = vec![1_u8; bytes];
+    writeln!(
+        io::stdout(),
+        "{} filled",
+        filled.iter().map(|b| usize::from(*b)).sum::<usize>()
+    )
+}
+
+/// Starts so many threads, as far as it may, and tells how many there were.
+fn threads(wanted: usize) -> io::Result<()> {
+    let mut started = 0;
+    let refused = (0..wanted).find_map(|_| {
+        let sleep = || std::thread::sleep(Duration::from_secs(3600));
+        let thread = std::thread::Builder::new()
+            .stack_size(64 << 10)
+            .spawn(sleep);
+        started += usize::from(thread.is_ok());
+        thread.err()
+    });
+    write!(io::stdout(), "{started} started, ")?;
+    attempt(refused.map_or(Ok(()), Err))
 }
 
 fn read(path: &str) -> io::Result<()> {

@@ -1,0 +1,158 @@
+//! Limits that the kernel enforces: on cgroup v2 with its controllers, and by AppArmor.
+
+use std::fs;
+use std::process::Command;
+
+use berth_test_harness::{Need, test};
+use berth_test_oci::Bundle;
+use serde_json::{Value, json};
+
+const PROBE: &str = env!("CARGO_BIN_EXE_berth-testinit");
+const NEEDS: &[Need] = &[Need::Root, Need::CgroupV2Controllers, Need::Program("ldd")];
+const MIB: u64 = 1 << 20;
+
+fn limited(args: &[&str], resources: &Value) -> anyhow::Result<Bundle> {
+    let cgroup = json!({
+        "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        "options": ["nosuid", "noexec", "nodev", "ro"],
+    });
+    Ok(Bundle::new(PROBE, args)?.with(|spec| {
+        spec["linux"]["resources"] = resources.clone();
+        spec["mounts"].as_array_mut().expect("mounts").push(cgroup);
+    }))
+}
+
+#[test]
+fn root_limits_are_seen_from_inside() {
+    test(NEEDS, || {
+        let files = [
+            "memory.max",
+            "memory.swap.max",
+            "cpu.max",
+            "cpu.weight",
+            "pids.max",
+            "cpuset.cpus",
+        ];
+        let paths: Vec<String> = files.map(|file| format!("/sys/fs/cgroup/{file}")).into();
+        let args: Vec<&str> = ["print"]
+            .into_iter()
+            .chain(paths.iter().map(String::as_str))
+            .collect();
+        let bundle = limited(
+            &args,
+            &json!({
+                "memory": {"limit": 64 * MIB, "swap": 64 * MIB},
+                "cpu": {"quota": 50_000, "period": 100_000, "shares": 1024, "cpus": "0"},
+                "pids": {"limit": 20},
+            }),
+        )?;
+        let output = bundle.run()?.expect_ok()?;
+        assert_eq!(output.stdout, "67108864\n0\n50000 100000\n100\n20\n0\n");
+        Ok(())
+    });
+}
+
+#[test]
+fn root_memory_above_the_limit_kills() {
+    test(NEEDS, || {
+        let limits = json!({"memory": {"limit": 32 * MIB, "swap": 32 * MIB}});
+        let within = limited(&["use", "8388608"], &limits)?.run()?.expect_ok()?;
+        assert_eq!(within.stdout, "8388608 filled\n");
+        let above = limited(&["use", "67108864"], &limits)?.run()?;
+        assert_eq!((above.code, above.stdout.as_str()), (137, ""), "{above:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn root_threads_above_the_limit_are_refused() {
+    test(NEEDS, || {
+        let limits = json!({"pids": {"limit": 5}});
+        let output = limited(&["threads", "10"], &limits)?.run()?.expect_ok()?;
+        // the first task is the program itself; 11 is EAGAIN
+        assert_eq!(output.stdout, "4 started, errno 11\n");
+        Ok(())
+    });
+}
+
+#[test]
+fn root_devices_that_are_not_allowed_cannot_be_opened() {
+    test(NEEDS, || {
+        for (allowed, answer) in [(true, "ok\n"), (false, "errno 1\n")] {
+            let rules = json!({"devices": [
+                {"allow": false, "access": "rwm"},
+                {"allow": allowed, "type": "c", "major": 1, "minor": 11, "access": "w"},
+            ]});
+            let bundle = limited(&["write", "/dev/kmsg"], &rules)?.with(|spec| {
+                spec["linux"]["devices"] =
+                    json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]);
+            });
+            assert_eq!(bundle.run()?.expect_ok()?.stdout, answer);
+        }
+        Ok(())
+    });
+}
+
+/// A loaded profile; it is unloaded in the end.
+struct Profile(tempfile::NamedTempFile);
+
+impl Profile {
+    fn load(text: &str) -> anyhow::Result<Profile> {
+        let file = tempfile::NamedTempFile::new()?;
+        fs::write(&file, text)?;
+        let profile = Profile(file);
+        let loaded = profile.parser("--add")?;
+        let said = String::from_utf8_lossy(&loaded.stderr);
+        anyhow::ensure!(loaded.status.success(), "the profile does not load: {said}");
+        Ok(profile)
+    }
+
+    fn parser(&self, verb: &str) -> std::io::Result<std::process::Output> {
+        let mut command = Command::new("apparmor_parser");
+        command
+            .args([verb, "--skip-cache"])
+            .arg(self.0.path())
+            .output()
+    }
+}
+
+impl Drop for Profile {
+    fn drop(&mut self) {
+        let _ = self.parser("--remove");
+    }
+}
+
+#[test]
+fn root_an_apparmor_profile_confines_the_program() {
+    let needs = [
+        Need::Root,
+        Need::AppArmor,
+        Need::Program("apparmor_parser"),
+        Need::Program("ldd"),
+    ];
+    test(&needs, || {
+        let name = "berth-test-no-tmp";
+        let _profile = Profile::load(&format!(
+            "profile {name} flags=(attach_disconnected) {{\n  file,\n  capability,\n  \
+             signal,\n  deny /tmp/** w,\n}}\n"
+        ))?;
+        let confined = |args: &[&str], profile: &str| {
+            let bundle = Bundle::new(PROBE, args)?;
+            let profile = json!(profile);
+            bundle
+                .with(|spec| spec["process"]["apparmorProfile"] = profile)
+                .run()
+        };
+        let label = confined(&["print", "/proc/self/attr/apparmor/current"], name)?.expect_ok()?;
+        assert_eq!(label.stdout, format!("{name} (enforce)\n"));
+        for (path, answer) in [("/tmp/x", "errno 13\n"), ("/etc/x", "ok\n")] {
+            assert_eq!(
+                confined(&["write", path], name)?.expect_ok()?.stdout,
+                answer
+            );
+        }
+        let failure = confined(&["report"], "berth-test-absent")?.expect_failure()?;
+        assert!(failure.contains("berth-test-absent"), "{failure}");
+        Ok(())
+    });
+}
