@@ -120,7 +120,8 @@ impl Drop for Registry {
     }
 }
 
-fn free_port(first: u16) -> Result<u16> {
+/// The first free port on 127.0.0.1.
+pub fn free_port(first: u16) -> Result<u16> {
     (first..first.saturating_add(100))
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .with_context(|| format!("no free port on 127.0.0.1 from {first} on"))

@@ -24,15 +24,21 @@ pub struct Binary {
     pub folder: PathBuf,
 }
 
-/// Builds every test program of the workspace.
-pub fn build() -> Result<Vec<Binary>> {
-    let output = dist::cargo()
-        .args([
-            "test",
-            "--workspace",
-            "--no-run",
-            "--message-format=json-render-diagnostics",
-        ])
+/// Builds every test program of these packages; of the whole workspace without any.
+pub fn build(packages: &[&str]) -> Result<Vec<Binary>> {
+    let mut command = dist::cargo();
+    command.args([
+        "test",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    if packages.is_empty() {
+        command.arg("--workspace");
+    }
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    let output = command
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;

@@ -3,7 +3,7 @@
 mod node;
 mod smoke;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::cache::Cache;
 use crate::registry::Registry;
 use crate::signal::{Ended, Interrupts};
-use crate::{dist, preflight, vm};
+use crate::{dist, preflight, registry, vm};
 use node::Node;
 pub use node::{limits_are_enforced, tail};
 
@@ -69,8 +69,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 /// Starts `berth up` and stays until it ends; signals are passed on to it.
 fn stay(
     options: &Options,
-    programs: &std::path::Path,
-    kubectl: &std::path::Path,
+    programs: &Path,
+    kubectl: &Path,
     registry: &Registry,
 ) -> Result<ExitCode> {
     let mut interrupts = Interrupts::take()?;
@@ -99,21 +99,52 @@ fn stay(
     }
 }
 
-/// The same command inside the reference VM, with what is built here.
+/// The same command inside the reference VM, with what is built here. What the guest
+/// left on the share (logs of a failed tour) is kept.
 fn in_vm(options: &Options) -> Result<ExitCode> {
-    dist::build()?;
-    let mut arguments = vec!["up"];
-    if options.smoke {
-        arguments.push("--smoke");
+    let programs = match &options.prebuilt {
+        Some(folder) => folder.canonicalize()?,
+        None => dist::build()?,
+    };
+    let share = tempfile::Builder::new().prefix("berth-vm-").tempdir()?;
+    if !options.smoke {
+        return stay_in_vm(&programs, share.path());
     }
+    let mut arguments = vec!["up", "--smoke"];
     if let Some(only) = &options.only {
         arguments.extend(["--only", only]);
     }
-    let script = vm::tour_script(&arguments)?;
-    let limit = if options.smoke {
-        VM_TOUR_LIMIT
-    } else {
-        VM_STAY_LIMIT
-    };
-    Ok(ExitCode::from(vm::execute(&script, None, limit)?))
+    let code = vm::execute(&vm::Order {
+        script: &(vm::setup(&programs)? + &vm::tour_script(&arguments)),
+        share: Some(share.path()),
+        timeout: VM_TOUR_LIMIT,
+        api_port: None,
+    })?;
+    if std::fs::read_dir(share.path())?.next().is_some() {
+        eprintln!(
+            "xtask: logs of the VM are kept in {}",
+            share.keep().display()
+        );
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// A cluster in the VM until SIGINT, which ends the VM with all that was in it. Its API
+/// server is reached through a port of this machine.
+fn stay_in_vm(programs: &Path, share: &Path) -> Result<ExitCode> {
+    let kubectl = preflight::kubectl(&Cache::open()?)?;
+    let (kubectl, port) = (kubectl.display(), registry::free_port(16443)?);
+    let hello = format!(
+        "the cluster in the VM is up; try:\n  export KUBECONFIG={}/admin.conf\n  \
+         {kubectl} get nodes\n  {kubectl} apply -f examples/web.yaml\n  \
+         {kubectl} get pods -o wide\nSIGINT ends the VM; nothing of it stays.",
+        share.display()
+    );
+    let code = vm::execute(&vm::Order {
+        script: &(vm::setup(programs)? + &vm::cluster_script(port, &hello)),
+        share: Some(share),
+        timeout: VM_STAY_LIMIT,
+        api_port: Some(port),
+    })?;
+    Ok(ExitCode::from(code))
 }

@@ -67,14 +67,14 @@ const MKFS: [&str; 7] = [
 const DATA_SIZE: u64 = 8 << 30;
 
 /// Raised when the way the root is made changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// The parts of a VM, all read-only.
 pub struct Artifacts {
     tools: PathBuf,
     /// Linux as Debian ships it.
     pub kernel: PathBuf,
-    /// Busybox, init and the modules that mount the root.
+    /// Busybox and the modules that mount the root; each run adds its init.
     pub initrd: PathBuf,
     /// The root file system, erofs.
     pub root: PathBuf,
@@ -97,7 +97,8 @@ impl Artifacts {
                 Apt::suite(cache, TRIXIE)?.extract(&TOOLS, into)
             },
         )?;
-        let recipe = format!("{RECIPE} {TRIXIE} {} {}", GUEST.join(" "), scripts());
+        let modules = include_str!("modules.sh");
+        let recipe = format!("{RECIPE} {TRIXIE} {} {modules}", GUEST.join(" "));
         let parts = cache.artifact("vm-root", &recipe, |into| {
             preflight::say("Debian trixie with Linux 6.12", "the reference VM's root");
             build_root(cache, &tools, into)
@@ -172,13 +173,4 @@ fn loader(tools: &Path) -> PathBuf {
 
 fn libraries(tools: &Path) -> PathBuf {
     tools.join("usr/lib/x86_64-linux-gnu")
-}
-
-fn scripts() -> String {
-    [
-        include_str!("init.sh"),
-        include_str!("stage2.sh"),
-        include_str!("modules.sh"),
-    ]
-    .concat()
 }

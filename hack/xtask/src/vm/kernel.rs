@@ -42,8 +42,6 @@ pub fn write_boot_files(root_archive: &Path, into: &Path) -> Result<()> {
         initrd.folder(folder);
     }
     initrd.file("bin/busybox", &boot.busybox);
-    initrd.file("init", include_bytes!("init.sh"));
-    initrd.file("stage2", include_bytes!("stage2.sh"));
     let mut list = String::new();
     for path in order {
         let Some(content) = boot.modules.get(&path) else {

@@ -5,13 +5,14 @@ mod cpio;
 mod kernel;
 mod qemu;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::cache::Cache;
+use crate::signal::Interrupts;
 use crate::{dist, images, process};
 use artifacts::Artifacts;
 use qemu::{Accelerator, Guest, Outcome, Run};
@@ -20,6 +21,8 @@ use qemu::{Accelerator, Guest, Outcome, Run};
 pub const TIMED_OUT: u8 = 124;
 /// Exit code when the VM itself failed.
 const VM_FAILED: u8 = 125;
+/// Exit code after SIGINT or SIGTERM.
+const INTERRUPTED: u8 = 130;
 const PROBE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Flags of `cargo xtask vm`.
@@ -46,16 +49,29 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             .collect::<Vec<_>>()
             .join(" "),
     };
-    let code = execute(
-        &script,
-        options.share.as_deref(),
-        Duration::from_secs(options.timeout),
-    )?;
+    let code = execute(&Order {
+        script: &script,
+        share: options.share.as_deref(),
+        timeout: Duration::from_secs(options.timeout),
+        api_port: None,
+    })?;
     Ok(ExitCode::from(code))
 }
 
-/// Runs a bash script in the VM; its exit code, or 124 or 125.
-pub fn execute(script: &str, share: Option<&std::path::Path>, timeout: Duration) -> Result<u8> {
+/// What to do in the VM.
+pub struct Order<'a> {
+    /// A bash script.
+    pub script: &'a str,
+    /// A folder the guest may write, at /mnt/rw.
+    pub share: Option<&'a Path>,
+    /// When the VM is stopped.
+    pub timeout: Duration,
+    /// Port on this machine's 127.0.0.1 that leads to the guest's API server.
+    pub api_port: Option<u16>,
+}
+
+/// Runs the script in the VM; its exit code, or 124, 125 or 130.
+pub fn execute(order: &Order<'_>) -> Result<u8> {
     let cache = Cache::open()?;
     let artifacts = Artifacts::ensure(&cache)?;
     let accelerator = accelerator(&cache, &artifacts)?;
@@ -65,15 +81,20 @@ pub fn execute(script: &str, share: Option<&std::path::Path>, timeout: Duration)
         cache.path().to_owned(),
     ];
     let guest = Guest {
-        script,
+        script: order.script,
         folders: &folders,
-        share,
+        share: order.share,
+        api_port: order.api_port,
         accelerator,
     };
-    Ok(match Run::start(&artifacts, &guest)?.wait(timeout)? {
+    let mut interrupts = Interrupts::take()?;
+    let run = Run::start(&artifacts, &guest)?;
+    Ok(match run.wait(order.timeout, &mut interrupts)? {
         Outcome::Exit(code) => code,
+        Outcome::Interrupted => INTERRUPTED,
         Outcome::TimedOut => {
-            eprintln!("xtask: the VM was stopped after {} s", timeout.as_secs());
+            let seconds = order.timeout.as_secs();
+            eprintln!("xtask: the VM was stopped after {seconds} s");
             TIMED_OUT
         }
         Outcome::Failed => {
@@ -83,20 +104,49 @@ pub fn execute(script: &str, share: Option<&std::path::Path>, timeout: Duration)
     })
 }
 
-/// A script that runs this program's verb in the VM with what is built and cached here.
-pub fn tour_script(arguments: &[&str]) -> Result<String> {
-    let images = images::ensure(&Cache::open()?)?;
-    let at = |path: &std::path::Path| quote(&path.display().to_string());
+/// After [`setup`]: runs this program's verb with these arguments. The logs of a failed
+/// tour are copied to the share.
+pub fn tour_script(arguments: &[&str]) -> String {
     let words: Vec<String> = arguments.iter().map(|word| quote(word)).collect();
+    format!(
+        "/data/xtask {} --prebuilt {PROGRAMS}; code=$?\n\
+         cp /tmp/berth-tour-*/*.log /mnt/rw/ 2>/dev/null\n\
+         exit $code\n",
+        words.join(" "),
+    )
+}
+
+/// After [`setup`]: brings a cluster up beside a registry with the images, puts a
+/// kubeconfig for `api_port` on the share, says `hello` and stays.
+pub fn cluster_script(api_port: u16, hello: &str) -> String {
+    format!(
+        "/data/xtask registry >/dev/null &\n\
+         {PROGRAMS}/berth up >/mnt/rw/berth.log 2>&1 & up=$!\n\
+         export KUBECONFIG=/var/lib/berth/admin.conf\n\
+         until kubectl wait --for=condition=Ready nodes --all >/dev/null 2>&1; do\n  \
+         kill -0 $up || {{ cat /mnt/rw/berth.log >&2; exit 1; }}; sleep 0.5\n\
+         done\n\
+         sed 's,https://.*,https://127.0.0.1:{api_port},' $KUBECONFIG >/mnt/rw/admin.conf\n\
+         echo {}\n\
+         wait $up\n",
+        quote(hello),
+    )
+}
+
+/// Where the guest has the programs after [`setup`].
+pub const PROGRAMS: &str = "/data/dist";
+
+/// A script that copies these programs, this one and the images cached here onto the
+/// guest's disk: what runs from this machine's folders is read through 9p at every start.
+pub fn setup(programs: &Path) -> Result<String> {
+    let images = images::ensure(&Cache::open()?)?;
     Ok(format!(
         "mkdir -p /data/cache/berth && cp -a {} /data/cache/berth/\n\
-         cp -a {} /data/dist && cp {} /data/xtask\n\
-         export XDG_CACHE_HOME=/data/cache\n\
-         /data/xtask {} --prebuilt /data/dist",
-        at(&images),
-        at(&dist::target_folder()?.join("dist")),
-        at(&std::env::current_exe()?),
-        words.join(" "),
+         cp -aL {} {PROGRAMS} && cp {} /data/xtask\n\
+         export XDG_CACHE_HOME=/data/cache\n",
+        in_guest(&images),
+        in_guest(programs),
+        in_guest(&std::env::current_exe()?),
     ))
 }
 
@@ -124,9 +174,11 @@ fn accelerator(cache: &Cache, artifacts: &Artifacts) -> Result<Accelerator> {
         script: "true\n",
         folders: &[],
         share: None,
+        api_port: None,
         accelerator: Accelerator::Kvm,
     };
-    let outcome = Run::start(artifacts, &guest)?.quiet().wait(PROBE_WITHIN)?;
+    let run = Run::start(artifacts, &guest)?.quiet();
+    let outcome = run.wait(PROBE_WITHIN, &mut Interrupts::take()?)?;
     let works = outcome == Outcome::Exit(0);
     std::fs::write(&known, if works { "kvm" } else { "tcg" })?;
     eprintln!(
@@ -138,6 +190,11 @@ fn accelerator(cache: &Cache, artifacts: &Artifacts) -> Result<Accelerator> {
     } else {
         Accelerator::Tcg
     })
+}
+
+/// Where the guest sees an absolute path of this machine, quoted.
+pub fn in_guest(path: &Path) -> String {
+    quote(&format!("/host{}", path.display()))
 }
 
 /// The word as bash reads it back unchanged.

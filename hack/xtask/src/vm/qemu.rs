@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use super::artifacts::Artifacts;
 use super::cpio::Archive;
 use crate::process;
+use crate::signal::Interrupts;
 
 const KERNEL_ARGUMENTS: &str = "console=hvc0 quiet loglevel=3 panic=-1 nokaslr mitigations=off \
     audit=0 selinux=0 apparmor=1 security=apparmor psi=1 init_on_alloc=0 \
@@ -35,6 +36,8 @@ pub struct Guest<'a> {
     pub folders: &'a [PathBuf],
     /// A folder the guest may write, at /mnt/rw.
     pub share: Option<&'a Path>,
+    /// Port on this machine's 127.0.0.1 that leads to the guest's API server.
+    pub api_port: Option<u16>,
     /// How the processor is had.
     pub accelerator: Accelerator,
 }
@@ -44,6 +47,8 @@ pub struct Guest<'a> {
 pub enum Outcome {
     /// The script's exit code.
     Exit(u8),
+    /// SIGINT or SIGTERM came.
+    Interrupted,
     /// The deadline passed.
     TimedOut,
     /// The guest never reported an exit code.
@@ -101,21 +106,19 @@ impl Run {
         self
     }
 
-    /// Waits for the end of the guest, at most until the deadline.
-    pub fn wait(mut self, timeout: Duration) -> Result<Outcome> {
+    /// Waits for the end of the guest, at most until the deadline or a signal.
+    pub fn wait(mut self, timeout: Duration, interrupts: &mut Interrupts) -> Result<Outcome> {
         let deadline = Instant::now() + timeout;
-        let ended = loop {
-            if self.child.try_wait()?.is_some() {
-                break true;
+        while self.child.try_wait()?.is_none() {
+            if interrupts.pending().is_some() {
+                self.stop()?;
+                return Ok(Outcome::Interrupted);
             }
             if Instant::now() > deadline {
-                break false;
+                self.stop()?;
+                return Ok(self.keep(Outcome::TimedOut));
             }
             thread::sleep(Duration::from_millis(20));
-        };
-        if !ended {
-            self.stop()?;
-            return Ok(self.keep(Outcome::TimedOut));
         }
         let code = fs::read_to_string(self.folder.path().join("rc")).unwrap_or_default();
         let Ok(code) = code.trim().parse() else {
@@ -163,6 +166,7 @@ impl Run {
     }
 }
 
+/// Init is part of the run, so that a change of it does not make the root anew.
 fn run_archive(guest: &Guest<'_>) -> Vec<u8> {
     let folders: Vec<String> = guest
         .folders
@@ -174,6 +178,8 @@ fn run_archive(guest: &Guest<'_>) -> Vec<u8> {
     let binds = folders.join(" ");
     let environment = format!("BINDS=\"{binds}\"\nWORKSPACE=\"{workspace}\"\nSHARE={share}\n");
     let mut archive = Archive::new();
+    archive.file("init", include_bytes!("init.sh"));
+    archive.file("stage2", include_bytes!("stage2.sh"));
     archive.file("run.env", environment.as_bytes());
     archive.file("cmd", guest.script.as_bytes());
     archive.finish()
@@ -248,6 +254,10 @@ fn add_devices(command: &mut Command, artifacts: &Artifacts, guest: &Guest<'_>, 
         command.args(["-virtfs", &share]);
     }
     // restrict: nothing of the outside is reachable from the guest
-    command.args(["-netdev", "user,id=n0,restrict=on"]);
+    let mut network = "user,id=n0,restrict=on".to_owned();
+    if let Some(port) = guest.api_port {
+        network.push_str(&format!(",hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:6443"));
+    }
+    command.args(["-netdev", &network]);
     command.args(["-device", "virtio-net-pci,netdev=n0,romfile="]);
 }

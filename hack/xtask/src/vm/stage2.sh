@@ -30,9 +30,9 @@ echo '127.0.0.1 localhost vm' >/etc/hosts
 for d in /sys/block/vd*; do
   [ "$($b cat $d/serial)" = data ] && $b mount -t ext4 -o noatime,nobarrier,prjquota /dev/${d##*/} /data
 done
-# overlay mounts need a real file system below the container storage
-$b mkdir -p /data/berth /var/lib/berth
-$b mount --bind /data/berth /var/lib/berth
+# an overlay's upper folder needs a real file system, which the root is not
+$b mkdir /data/lib
+$b mount --bind /data/lib /var/lib
 [ -n "$SHARE" ] && $b mount -t 9p -o trans=virtio,version=9p2000.L,cache=none,msize=512000 rw /mnt/rw
 cd "$WORKSPACE"
 $b setsid /bin/bash /run/cmd </dev/null >$P_out 2>$P_err &

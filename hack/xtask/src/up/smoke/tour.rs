@@ -14,7 +14,7 @@ use super::cri_client::CriClient;
 use crate::process;
 
 /// Under emulation everything takes longer.
-const EMULATED_PATIENCE: u32 = 6;
+const EMULATED_PATIENCE: u32 = 10;
 
 /// The state that steps hand on.
 pub struct Tour {
@@ -165,7 +165,7 @@ impl Tour {
         Ok(pods.remove(0))
     }
 
-    /// Asks until `ask` succeeds; its last error when the seconds (six-fold under
+    /// Asks until `ask` succeeds; its last error when the seconds (ten-fold under
     /// emulation) are over.
     pub fn eventually<T>(&mut self, seconds: u32, ask: impl Fn(&Self) -> Result<T>) -> Result<T> {
         let deadline = Instant::now() + self.limit(seconds);
