@@ -9,6 +9,17 @@ use super::names;
 use super::rules::{Faults, Unique, items, text};
 use crate::strategy::same;
 
+/// What `node/service-proxy` does not follow; of `internalTrafficPolicy` only Local.
+const UNSERVED: [&str; 7] = [
+    "allocateLoadBalancerNodePorts",
+    "externalIPs",
+    "internalTrafficPolicy",
+    "loadBalancerClass",
+    "loadBalancerIP",
+    "loadBalancerSourceRanges",
+    "trafficDistribution",
+];
+
 pub(super) fn check(new: &Value, old: Option<&Value>, faults: &mut Faults) {
     let spec = &new["spec"];
     let kind = text(spec, "type");
@@ -37,6 +48,7 @@ pub(super) fn check(new: &Value, old: Option<&Value>, faults: &mut Faults) {
         &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
     );
     traffic(spec, kind, faults);
+    unserved(spec, old.map(|old| &old["spec"]), faults);
     if let Some(old) = old {
         keep_addresses(spec, &old["spec"], faults);
     }
@@ -185,6 +197,25 @@ fn traffic(spec: &Value, kind: &str, faults: &mut Faults) {
                 &policy.into(),
                 "may only be set for externally-accessible services",
             );
+        }
+    }
+}
+
+/// Fields that the service proxy does not follow are refused, not stored and forgotten; what
+/// stands in the object already stays. A Service of another type is refused by its type.
+fn unserved(new: &Value, old: Option<&Value>, faults: &mut Faults) {
+    if matches!(text(new, "type"), "NodePort" | "LoadBalancer") {
+        return;
+    }
+    for field in UNSERVED {
+        let value = &new[field];
+        let asks = match field {
+            "internalTrafficPolicy" => value == "Local",
+            _ => !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()),
+        };
+        if asks && old.is_none_or(|old| old[field] != *value) {
+            let path = format!("spec.{field}");
+            faults.invalid(path, value, "this is not served yet");
         }
     }
 }

@@ -212,6 +212,37 @@ fn services() {
 }
 
 #[test]
+fn what_the_service_proxy_does_not_follow_is_refused_by_name() {
+    let with = |field: &str, value: Value| {
+        let mut spec = json!({"ports": [{"port": 80}]});
+        spec[field] = value;
+        json!({"metadata": {"name": "s", "namespace": "default"}, "spec": spec})
+    };
+    for (field, value) in [
+        ("externalIPs", json!(["192.0.2.1"])),
+        ("internalTrafficPolicy", json!("Local")),
+        ("loadBalancerClass", json!("x/y")),
+        ("loadBalancerIP", json!("192.0.2.1")),
+        ("loadBalancerSourceRanges", json!(["192.0.2.0/24"])),
+        ("trafficDistribution", json!("PreferClose")),
+    ] {
+        let wanted = format!("spec.{field}: Invalid value: {value}: this is not served yet");
+        let found = faults("", "services", with(field, value.clone()));
+        assert_eq!(found, [wanted]);
+        let (resource, old) = prepared("", "services", with(field, value));
+        assert!(update(resource, &old, &old).is_empty(), "{field} stands");
+    }
+    let affinity = with("sessionAffinity", json!("ClientIP"));
+    assert!(faults("", "services", affinity).is_empty());
+    let policy = faults(
+        "",
+        "services",
+        with("externalTrafficPolicy", json!("Local")),
+    );
+    assert!(policy[0].starts_with("spec.externalTrafficPolicy: Invalid value"));
+}
+
+#[test]
 fn small_kinds() {
     let named = |mut object: Value| {
         object["metadata"] = json!({"name": "x", "namespace": "default"});
