@@ -17,6 +17,7 @@ mod root_ca;
 mod run;
 mod selector;
 mod service_account;
+mod taint_eviction;
 
 use futures::future::join_all;
 use kube::Client;

@@ -1,16 +1,16 @@
 //! Watches the heartbeat of nodes: one whose lease is not renewed becomes Unknown,
-//! is tainted, and its pods leave after what they tolerate. A node short of something, or
-//! cordoned, is tainted too, so that the scheduler sends no more pods there.
+//! is tainted. A node short of something, or cordoned, is tainted too, so that the scheduler
+//! sends no more pods there. Pods that do not tolerate the taints of their node leave.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::run::{ReconcileError, Step, chain, gone_is_done, watch_all};
+use crate::run::{ReconcileError, Step, chain, watch_all};
+use crate::taint_eviction::TaintEviction;
 use berth_events::Kind;
 
 /// How often the nodes are looked at (kube-controller-manager's node-monitor-period).
@@ -53,6 +54,7 @@ pub(crate) async fn run(client: Client, stop: CancellationToken) {
         .filter_map(async |event| event.ok())
         .boxed();
     let mut monitor = Monitor {
+        eviction: TaintEviction::new(client.clone()),
         client,
         seen: BTreeMap::new(),
     };
@@ -78,6 +80,7 @@ pub(crate) async fn run(client: Client, stop: CancellationToken) {
 struct Monitor {
     client: Client,
     seen: BTreeMap<String, Seen>,
+    eviction: TaintEviction,
 }
 
 impl Monitor {
@@ -101,8 +104,9 @@ impl Monitor {
             let silent = self.is_silent(&node.name_any(), renewals.get(&node.name_any()).copied());
             self.judge(node, silent).await?;
         }
-        self.seen
-            .retain(|name, _| all.items.iter().any(|n| n.name_any() == *name));
+        let is_known = |name: &str| all.items.iter().any(|n| n.name_any() == name);
+        self.seen.retain(|name, _| is_known(name));
+        self.eviction.retain(is_known);
         Ok(())
     }
 
@@ -118,7 +122,7 @@ impl Monitor {
         now - seen.at > GRACE
     }
 
-    async fn judge(&self, node: &Node, silent: bool) -> Result<(), ReconcileError> {
+    async fn judge(&mut self, node: &Node, silent: bool) -> Result<(), ReconcileError> {
         let ready = ready_status(node);
         if silent && ready != "Unknown" {
             self.mark_unknown(node).await?;
@@ -128,11 +132,8 @@ impl Monitor {
             (false, "True") => None,
             (false, _) => Some(NOT_READY),
         };
-        self.ensure_taints(node, wanted).await?;
-        match wanted {
-            Some(taint) => self.evict(node, taint).await,
-            None => Ok(()),
-        }
+        let taints = self.ensure_taints(node, wanted).await?;
+        self.eviction.evict(&node.name_any(), &taints).await
     }
 
     async fn mark_unknown(&self, node: &Node) -> Result<(), ReconcileError> {
@@ -168,7 +169,12 @@ impl Monitor {
         Ok(())
     }
 
-    async fn ensure_taints(&self, node: &Node, wanted: Option<&str>) -> Result<(), ReconcileError> {
+    /// The taints that the node has from now on.
+    async fn ensure_taints(
+        &self,
+        node: &Node,
+        wanted: Option<&str>,
+    ) -> Result<Vec<Taint>, ReconcileError> {
         let held = node
             .spec
             .as_ref()
@@ -176,7 +182,7 @@ impl Monitor {
             .unwrap_or_default();
         let taints = compute_taints(node, wanted, Timestamp::now());
         if taints == held {
-            return Ok(());
+            return Ok(taints);
         }
         let name = node.name_any();
         let patch = json!({
@@ -187,40 +193,7 @@ impl Monitor {
             .patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
             .await
             .step(|| format!("taint node {name}"))?;
-        Ok(())
-    }
-
-    async fn evict(&self, node: &Node, taint: &str) -> Result<(), ReconcileError> {
-        let name = node.name_any();
-        let pods: Api<Pod> = Api::all(self.client.clone());
-        let on_node = ListParams::default().fields(&format!("spec.nodeName={name}"));
-        let held = pods
-            .list(&on_node)
-            .await
-            .step(|| format!("list pods of node {name}"))?;
-        let since = tainted_since(node, taint);
-        for pod in &held.items {
-            let Some(deadline) = since.and_then(|since| leaves_at(pod, taint, since)) else {
-                continue;
-            };
-            if pod.metadata.deletion_timestamp.is_none() && Timestamp::now() >= deadline {
-                let namespace = pod.namespace().unwrap_or_default();
-                let own: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
-                let step = || format!("evict pod {namespace}/{}", pod.name_any());
-                gone_is_done(own.delete(&pod.name_any(), &DeleteParams::default()).await)
-                    .step(step)?;
-                let message = format!("Marking for deletion Pod {namespace}/{}", pod.name_any());
-                berth_events::publish(
-                    &self.client,
-                    "taint-eviction-controller",
-                    pod,
-                    (Kind::Normal, "TaintManagerEviction"),
-                    message,
-                )
-                .await;
-            }
-        }
-        Ok(())
+        Ok(taints)
     }
 }
 
@@ -274,72 +247,9 @@ fn condition_status<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
         .map(|c| c.status.as_str())
 }
 
-fn tainted_since(node: &Node, key: &str) -> Option<Timestamp> {
-    let taints = node.spec.as_ref()?.taints.as_ref()?;
-    let taint = taints
-        .iter()
-        .find(|t| t.key == key && t.effect == "NoExecute")?;
-    taint.time_added.as_ref().map(|t| t.0)
-}
-
-/// When the pod must go; `None` when it tolerates the taint for ever, or is bound to
-/// the node for good (a mirror pod).
-fn leaves_at(pod: &Pod, key: &str, since: Timestamp) -> Option<Timestamp> {
-    if pod
-        .annotations()
-        .contains_key("kubernetes.io/config.mirror")
-    {
-        return None;
-    }
-    let tolerations = pod.spec.as_ref()?.tolerations.iter().flatten();
-    let matching: Vec<Option<i64>> = tolerations
-        .filter(|t| t.key.as_deref().is_none_or(|k| k.is_empty() || k == key))
-        .filter(|t| {
-            t.effect
-                .as_deref()
-                .is_none_or(|e| e.is_empty() || e == "NoExecute")
-        })
-        .map(|t| t.toleration_seconds)
-        .collect();
-    if matching.is_empty() {
-        return Some(since);
-    }
-    let shortest = matching.into_iter().flatten().min()?;
-    since
-        .checked_add(SignedDuration::from_secs(shortest.max(0)))
-        .ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pod(tolerations: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({
-            "metadata": {"name": "p"},
-            "spec": {"containers": [], "tolerations": tolerations},
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn pods_leave_after_what_they_tolerate() {
-        let since = Timestamp::from_second(1000).unwrap();
-        let at =
-            |tolerations| leaves_at(&pod(tolerations), UNREACHABLE, since).map(|t| t.as_second());
-        assert_eq!(at(json!([])), Some(1000));
-        assert_eq!(
-            at(
-                json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}])
-            ),
-            Some(1300)
-        );
-        assert_eq!(at(json!([{"operator": "Exists"}])), None);
-        assert_eq!(
-            at(json!([{"key": "other", "operator": "Exists"}])),
-            Some(1000)
-        );
-    }
 
     #[test]
     fn a_node_short_of_something_is_tainted_until_it_is_not() {
