@@ -140,7 +140,8 @@ impl Worker {
         let (phase, effects) = std::mem::replace(&mut self.phase, Phase::Finished).next(&seen);
         self.phase = phase;
         if self.phase == Phase::Finished {
-            return Ok(None);
+            // At once: no word will come that ends a pause.
+            return Ok(Some(Duration::ZERO));
         }
         self.publish(&mail.pod, &runtime);
         let mut again = None;
