@@ -91,13 +91,18 @@ fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
 
 fn read(path: &Path) -> Result<Option<toml::Table>, ConfigError> {
     match std::fs::read_to_string(path) {
-        Ok(text) => text
-            .parse()
+        Ok(text) => parse(&text)
             .map(Some)
-            .map_err(|error: toml::de::Error| ConfigError::Invalid(path.into(), error.to_string())),
+            .map_err(|error| ConfigError::Invalid(path.into(), error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(ConfigError::Read(path.into(), error)),
     }
+}
+
+/// One file; each must be right by itself, so that an error names its file and line.
+fn parse(text: &str) -> Result<toml::Table, toml::de::Error> {
+    toml::from_str::<File>(text)?;
+    text.parse()
 }
 
 fn merge(into: &mut toml::Table, from: toml::Table) {
@@ -129,6 +134,13 @@ mod tests {
         std::fs::write(&file, "[kubelet]\nmax_podz = 5\n").unwrap();
         let error = File::load(&file).unwrap_err().to_string();
         assert!(error.contains("max_podz"), "{error}");
+        std::fs::write(&file, "").unwrap();
+        std::fs::write(dir.join("config.d/10.toml"), "[kubelet]\nmax_pods = -3\n").unwrap();
+        let error = File::load(&file).unwrap_err().to_string();
+        assert!(
+            error.contains("10.toml") && error.contains("max_pods"),
+            "{error}"
+        );
         std::fs::remove_dir_all(dir).unwrap();
     }
 
