@@ -27,10 +27,7 @@ impl ImageService for ImageRpcs {
         &self,
         request: Request<cri::ImageStatusRequest>,
     ) -> Answer<cri::ImageStatusResponse> {
-        Ok(Response::new(image_status::image_status(
-            &self.0,
-            request.into_inner(),
-        )))
+        image_status::image_status(&self.0, request.into_inner()).map(Response::new)
     }
 
     async fn pull_image(
