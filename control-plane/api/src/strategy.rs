@@ -34,6 +34,7 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
         ("", "pods") => {
             meta::set(object, "generation", 1);
             object["status"] = json!({"phase": "Pending", "qosClass": qos_class(object)});
+            pod::say_gated(object);
         }
         ("", "services") => {
             object["status"] = json!({"loadBalancer": {}});

@@ -316,3 +316,29 @@ fn an_owner_lets_go_of_the_object_with_the_uid_only() {
     assert_eq!(release(&uid).code, 0);
     assert_eq!(cluster.ok(&owners), "");
 }
+
+#[test]
+fn a_pod_held_by_gates_says_so() {
+    if !has_kubectl() {
+        return;
+    }
+    let cluster = Cluster::start();
+    cluster.apply(ACCOUNT);
+    cluster.apply(&POD.replace(
+        "spec:",
+        "spec:\n  schedulingGates: [{name: example.com/wait}]",
+    ));
+    let row = cluster.ok(&["get", "pod", "one", "--no-headers"]);
+    assert_eq!(row.split_whitespace().nth(2), Some("SchedulingGated"));
+    let message = cluster.ok(&[
+        "get",
+        "pod",
+        "one",
+        "-o",
+        r#"jsonpath={.status.conditions[?(@.type=="PodScheduled")].message}"#,
+    ]);
+    assert_eq!(
+        message,
+        "Scheduling is blocked due to non-empty scheduling gates"
+    );
+}

@@ -1,6 +1,6 @@
-//! The quality-of-service class of a pod.
+//! What the status of a new pod says: its quality-of-service class, and that gates hold it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::quantity::Quantity;
 
@@ -30,6 +30,20 @@ pub fn qos_class(pod: &Value) -> &'static str {
         "Guaranteed"
     } else {
         "Burstable"
+    }
+}
+
+/// A new pod with scheduling gates says so in its condition PodScheduled, as the stock server
+/// has it; the scheduler writes over it once the gates are gone.
+pub(super) fn say_gated(pod: &mut Value) {
+    let gates = pod["spec"]["schedulingGates"].as_array();
+    if gates.is_some_and(|gates| !gates.is_empty()) {
+        pod["status"]["conditions"] = json!([{
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }]);
     }
 }
 
