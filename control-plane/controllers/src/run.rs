@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_events::refusal;
 use futures::{Stream, StreamExt, TryFuture};
 use kube::runtime::controller::{Action, Controller, Error};
 use kube::runtime::watcher;
@@ -37,6 +38,12 @@ pub(crate) enum ReconcileError {
 impl ReconcileError {
     fn is_conflict(&self) -> bool {
         matches!(self, ReconcileError::Api { source, .. } if is_code(source, 409))
+    }
+
+    /// The object's namespace is being deleted: what was to be made is no longer wanted.
+    fn is_namespace_terminating(&self) -> bool {
+        matches!(self, ReconcileError::Api { source, .. }
+            if refusal::is_namespace_terminating(source))
     }
 }
 
@@ -109,7 +116,11 @@ async fn log_failures<T, Q>(
         match run {
             Ok(_) | Err(Error::ObjectNotFound(_)) => {}
             Err(Error::ReconcilerFailed(error, object)) if error.is_conflict() => {
-                debug!(controller = name, %object, %error, "lost a race; trying again");
+                let error = chain(&error);
+                debug!(controller = name, %object, error, "lost a race; trying again");
+            }
+            Err(Error::ReconcilerFailed(error, object)) if error.is_namespace_terminating() => {
+                debug!(controller = name, %object, "its namespace ends; nothing made");
             }
             Err(error) => warn!(
                 controller = name,
@@ -120,8 +131,14 @@ async fn log_failures<T, Q>(
     }
 }
 
-/// The error and all its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// The error and all its causes in one line, a refusal of the server in the server's words.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let boxed = || Some(&**error.downcast_ref::<Box<kube::Error>>()?);
+    if let Some(refused) = error.downcast_ref::<kube::Error>().or_else(boxed)
+        && matches!(refused, kube::Error::Api(_))
+    {
+        return refusal::text(refused);
+    }
     match error.source() {
         Some(source) => format!("{error}: {}", chain(source)),
         None => error.to_string(),
@@ -131,4 +148,17 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 /// The configuration of every watch.
 pub(crate) fn watch_all() -> watcher::Config {
     watcher::Config::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_without_the_fields_of_the_answer() {
+        let status = kube::core::Status::failure("pods \"p\" not found", "NotFound");
+        let failed: Result<(), _> = Err(kube::Error::Api(Box::new(status)));
+        let error = failed.step(|| "read pod p".into()).unwrap_err();
+        assert_eq!(chain(&error), "cannot read pod p: pods \"p\" not found");
+    }
 }

@@ -1,11 +1,13 @@
 //! Events about what a part of the control plane did, for people.
 
+pub mod refusal;
+
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client, Resource};
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// Normal, or a warning.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +62,18 @@ pub async fn publish<K: Resource<DynamicType = ()>>(
         ..Event::default()
     };
     let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-    if let Err(error) = events.create(&PostParams::default(), &event).await {
-        warn!(component, object = name, %error, "event not written");
+    match events.create(&PostParams::default(), &event).await {
+        Err(error) if refusal::is_namespace_terminating(&error) => {
+            debug!(
+                component,
+                object = name,
+                "event not written: its namespace ends"
+            );
+        }
+        Err(error) => {
+            let error = refusal::text(&error);
+            warn!(component, object = name, error, "event not written");
+        }
+        Ok(_) => {}
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_events::Kind;
+use berth_events::{Kind, refusal};
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -76,7 +76,8 @@ impl Binder {
             .patch_status(name, &PatchParams::default(), &patch)
             .await
         {
-            warn!(pod = name, %error, "condition not written");
+            let error = refusal::text(&error);
+            warn!(pod = name, error, "condition not written");
             return;
         }
         self.reported.insert(uid, message.to_owned());

@@ -148,7 +148,8 @@ impl Scheduler {
                     self.assumed.insert(uid, (pod, node));
                 }
                 Err(error) => {
-                    warn!(pod = %view.name, %node, %error, "binding refused; trying again");
+                    let error = berth_events::refusal::text(&error);
+                    warn!(pod = %view.name, %node, error, "binding refused; trying again");
                     self.queue.back_off(uid, view.priority, Instant::now());
                 }
             },

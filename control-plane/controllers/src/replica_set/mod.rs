@@ -21,7 +21,7 @@ use crate::owner::{self, Claim, controller_ref};
 use crate::pod_state::is_active;
 use crate::run::{self, ReconcileError, Step, gone_is_done, watch_all};
 use crate::selector;
-use berth_events::Kind;
+use berth_events::{Kind, refusal};
 
 const COMPONENT: &str = "replicaset-controller";
 /// Pods made or deleted in one run; the next run goes on.
@@ -187,11 +187,8 @@ impl Set<'_> {
                 Ok(())
             }
             Err(error) => {
-                self.say(
-                    (Kind::Warning, "FailedCreate"),
-                    format!("Error creating: {error}"),
-                )
-                .await;
+                let message = format!("Error creating: {}", refusal::text(&error));
+                self.say((Kind::Warning, "FailedCreate"), message).await;
                 Err(error).step(|| format!("create a pod of replica set {}", self.set.name_any()))
             }
         }
