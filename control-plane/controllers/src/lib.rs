@@ -11,6 +11,7 @@ mod garbage_collector;
 mod namespace;
 mod node_lifecycle;
 mod owner;
+mod pod_gc;
 mod pod_state;
 mod replica_set;
 mod root_ca;
@@ -52,6 +53,8 @@ pub async fn run(client: impl Fn(&str) -> Client, root_ca: String, stop: Cancell
             stop.clone(),
         )),
         Box::pin(node_lifecycle::run(client("node-controller"), stop.clone())),
+        // Deleting pods of nodes needs no more than the node controller may do.
+        Box::pin(pod_gc::run(client("node-controller"), stop.clone())),
         Box::pin(namespace::run(client("namespace-controller"), stop.clone())),
         Box::pin(garbage_collector::run(
             client("generic-garbage-collector"),
