@@ -221,6 +221,7 @@ fn interrupted(tour: &mut Tour) -> Result<()> {
         "pod/remaining",
         &tour.timeout(20),
     ])?;
+    let uid = tour.run(&["get", "pod", "remaining", "-o", "jsonpath={.metadata.uid}"])?;
     let mut node = tour.node.take().context("berth does not run")?;
     node.signal(SIGINT)?;
     node.wait(tour.limit(30))?;
@@ -228,7 +229,8 @@ fn interrupted(tour: &mut Tour) -> Result<()> {
     let monitors = processes()?.values().filter(|p| p.is_monitor()).count();
     ensure!(monitors == 0, "{monitors} monitors still run");
     let networks = fs::read_dir(tour.data.join("net.d"))?.count();
-    ensure!(log_of("remaining").is_err(), "the pod's log is still there");
+    let logs = format!("/var/log/pods/default_remaining_{uid}");
+    ensure!(!fs::exists(&logs)?, "`{logs}` is still there");
     ensure!(networks == 0, "the default network's file is still there");
     Ok(())
 }
