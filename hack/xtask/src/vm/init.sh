@@ -17,6 +17,8 @@ done
 $b mount -t overlay -o lowerdir=/lower,upperdir=/rw/u,workdir=/rw/w overlay $r
 $b mkdir -p $r/host
 $b mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 host $r/host
+# before the binds: a working copy may lie below it
+$b mount -t tmpfs tmpfs $r/tmp
 for p in $BINDS; do $b mkdir -p $r$p; $b mount --bind $r/host$p $r$p; done
 for x in dev proc sys; do $b mount --move /$x $r/$x; done
 $b mkdir -p $r/run $r/dev/pts $r/dev/shm $r/dev/mqueue $r/mnt/rw $r/var/lib $r/data

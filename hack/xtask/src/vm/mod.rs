@@ -77,7 +77,8 @@ pub fn execute(order: &Order<'_>) -> Result<u8> {
     let accelerator = accelerator(&cache, &artifacts)?;
     let folders = [
         process::workspace().to_owned(),
-        dist::target_folder()?,
+        // A link to it would lead nowhere in the guest.
+        dist::target_folder()?.canonicalize()?,
         cache.path().to_owned(),
     ];
     let guest = Guest {

@@ -7,7 +7,6 @@ for d in /sys/class/virtio-ports/*; do read n <$d/name && eval "P_$n=/dev/${d##*
 $b mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 $b mount -t tmpfs tmpfs /dev/shm
 $b mount -t mqueue mqueue /dev/mqueue
-$b mount -t tmpfs tmpfs /tmp
 $b mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
 $b mount -t securityfs securityfs /sys/kernel/security
 $b mount -t bpf bpf /sys/fs/bpf
