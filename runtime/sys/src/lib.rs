@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod crash;
 pub mod creds;
 pub mod fork_alloc;
+pub mod idmap;
 pub mod memory;
 pub mod mount;
 pub mod ns;
