@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_sys::seqpacket::Socket;
+use serde_json::value::RawValue;
 
 use crate::protocol::{ErrorKind, Event, OLDEST_VERSION, Reply, Request, VERSION};
 
@@ -60,6 +61,8 @@ pub enum CallError {
         code: ErrorKind,
         /// The monitor's own words.
         message: String,
+        /// The sandbox record of a refused start.
+        record: Option<Box<RawValue>>,
     },
 }
 
@@ -149,7 +152,15 @@ impl Connection {
             .map_err(CallError::Receive)?
             .ok_or(CallError::Closed)?;
         match serde_json::from_slice(&bytes).map_err(CallError::Decode)? {
-            Reply::Error { code, message } => Err(CallError::Refused { code, message }),
+            Reply::Error {
+                code,
+                message,
+                record,
+            } => Err(CallError::Refused {
+                code,
+                message,
+                record,
+            }),
             reply => Ok((reply, fds)),
         }
     }

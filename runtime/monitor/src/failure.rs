@@ -119,6 +119,7 @@ impl RequestError {
         Reply::Error {
             code: self.kind(),
             message: chain(self),
+            record: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use berth_oci::cgroup::CgroupError;
 use berth_oci::launch::{LaunchError, ProcessIo};
 use berth_oci::spec::{LoadError, SpecErrors};
 use oci_spec::runtime::Process;
+use serde_json::value::RawValue;
 
 use crate::protocol::LaunchContainer;
 use crate::stdio::Ends;
@@ -49,6 +50,8 @@ pub struct Started {
     pub not_enforced: Vec<String>,
     /// Mount point of the root file system in the host's table.
     pub mounted: Option<PathBuf>,
+    /// The sandbox record of its init.
+    pub record: Option<Box<RawValue>>,
 }
 
 /// The container in which to start one more process.
@@ -73,6 +76,8 @@ pub struct Executed {
     pub pidfd: OwnedFd,
     /// The master of its terminal.
     pub console: Option<OwnedFd>,
+    /// Its sandbox record.
+    pub record: Option<Box<RawValue>>,
 }
 
 /// Why a container or process could not be started.

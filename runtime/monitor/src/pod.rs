@@ -219,6 +219,7 @@ impl Pod {
             pid: started.pid,
             started_at: started.started_at,
             not_enforced: started.not_enforced,
+            record: started.record,
         };
         let oom = started.cgroup.as_deref();
         let container = Container {

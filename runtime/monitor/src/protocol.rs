@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// Version of this protocol. A monitor answers every version from [`OLDEST_VERSION`] to its own.
 pub const VERSION: u32 = 1;
@@ -138,6 +139,9 @@ pub enum Reply {
         exec_id: u64,
         /// Process id.
         pid: i32,
+        /// What the kernel gave this process, as in [`Launched::record`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        record: Option<Box<RawValue>>,
     },
     /// The process of this connection's session has ended.
     ExecExited {
@@ -170,6 +174,9 @@ pub enum Reply {
         code: ErrorKind,
         /// For people: the step that failed, its object and the cause.
         message: String,
+        /// The sandbox record of a start that was refused because it differs from what was asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        record: Option<Box<RawValue>>,
     },
 }
 
@@ -315,7 +322,7 @@ impl Default for CgroupMode {
 }
 
 /// A container that runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Launched {
     /// Process id of its init.
     pub pid: i32,
@@ -324,6 +331,10 @@ pub struct Launched {
     /// Limits of the spec which this host does not enforce, one line for people each.
     #[serde(default)]
     pub not_enforced: Vec<String>,
+    /// The sandbox record: what was asked next to what the kernel reported before the program's first
+    /// instruction. Absent from monitors of releases without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Box<RawValue>>,
 }
 
 /// A process to run in a container.

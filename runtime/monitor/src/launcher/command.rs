@@ -83,6 +83,7 @@ impl Launcher for Command {
             pid: pid.0,
             pidfd: pid.1,
             console: console.map(Console::receive).transpose()?,
+            record: None,
         })
     }
 
@@ -163,6 +164,7 @@ impl Command {
             started_at: time::now(),
             not_enforced: Vec::new(),
             mounted: bundle.mounted.clone(),
+            record: None,
         })
     }
 

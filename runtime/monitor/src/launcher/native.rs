@@ -67,6 +67,7 @@ impl Launcher for Native {
             started_at: time::now(),
             not_enforced,
             mounted: None,
+            record: None,
         })
     }
 
@@ -87,6 +88,7 @@ impl Launcher for Native {
             pid: running.pid,
             pidfd: running.pidfd,
             console,
+            record: None,
         })
     }
 

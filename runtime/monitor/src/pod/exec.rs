@@ -8,6 +8,7 @@ use berth_oci::launch::ProcessIo;
 use berth_oci::spec;
 use berth_sys::process::pidfd_send_signal;
 use berth_sys::pty;
+use serde_json::value::RawValue;
 
 use super::{Container, Phase, Pod, Process, SIGKILL};
 use crate::failure::RequestError;
@@ -38,6 +39,8 @@ pub struct SessionStart {
     pub pid: i32,
     /// The master of its terminal.
     pub console: Option<OwnedFd>,
+    /// Its sandbox record.
+    pub record: Option<Box<RawValue>>,
 }
 
 /// A session's process was reaped.
@@ -115,6 +118,7 @@ impl Pod {
             id,
             pid: executed.pid,
             console: executed.console,
+            record: executed.record,
         })
     }
 

@@ -55,3 +55,26 @@ fn what_is_unknown_is_refused() {
         assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
     }
 }
+
+/// A daemon of the former release sent and a monitor of it answers without a record.
+#[test]
+fn a_record_may_be_absent_and_passes_unchanged() {
+    let former: Reply =
+        serde_json::from_str(r#"{"Launched":{"pid":1,"started_at":2,"not_enforced":[]}}"#).unwrap();
+    assert!(matches!(
+        former,
+        Reply::Launched(Launched { record: None, .. })
+    ));
+    assert!(!serde_json::to_string(&former).unwrap().contains("record"));
+    let text = r#"{"ExecStarted":{"exec_id":1,"pid":2,"record":{"b": 1, "a":[ ]}}}"#;
+    let reply: Reply = serde_json::from_slice(text.as_bytes()).unwrap();
+    let Reply::ExecStarted {
+        record: Some(record),
+        ..
+    } = &reply
+    else {
+        panic!("{reply:?}");
+    };
+    assert_eq!(record.get(), r#"{"b": 1, "a":[ ]}"#);
+    assert_eq!(serde_json::to_string(&reply).unwrap(), text);
+}

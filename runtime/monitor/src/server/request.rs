@@ -135,6 +135,7 @@ impl Server {
         let started_reply = Reply::ExecStarted {
             exec_id: started.id,
             pid: started.pid,
+            record: started.record,
         };
         Ok(Some((started_reply, started.console)))
     }

@@ -263,7 +263,7 @@ impl Pod {
         let (reply, fds) = connection
             .call(&Request::Exec(Box::new(session)), fds)
             .unwrap();
-        let Reply::ExecStarted { exec_id, pid } = reply else {
+        let Reply::ExecStarted { exec_id, pid, .. } = reply else {
             panic!("{reply:?}")
         };
         (connection, exec_id, pid, fds)
@@ -305,7 +305,7 @@ impl Pod {
 
     pub fn kind_of_failure(&self, request: &Request) -> ErrorKind {
         match self.connect().call(request, &[]) {
-            Err(CallError::Refused { code, message }) => {
+            Err(CallError::Refused { code, message, .. }) => {
                 println!("{message}");
                 code
             }
