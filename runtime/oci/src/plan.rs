@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use berth_sys::creds::CapabilityMasks;
+use berth_sys::idmap::IdMap;
 use berth_sys::mount::{AttributeChange, Propagation};
 use berth_sys::ns::NamespaceKind;
 use berth_sys::seccomp::Instruction;
@@ -149,12 +150,44 @@ pub struct MountPlan {
     pub target: PathBuf,
     /// What is mounted.
     pub source: MountSource,
-    /// Attributes of the mount.
+    /// Attributes of the mount. On a bind mount they replace all those of its source, as far as the
+    /// kernel has not locked them.
     pub attributes: AttributeChange,
     /// Attributes of the mount and of all below it (the `r…` options).
     pub recursive_attributes: AttributeChange,
     /// Propagation types, applied in order, each with whether it is recursive.
     pub propagation: Vec<(Propagation, bool)>,
+    /// What the kernel has no flag for.
+    pub extensions: MountExtensions,
+}
+
+/// Options of a mount which are not attributes of the kernel's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MountExtensions {
+    /// `copy-symlink`: a source which is a symbolic link is made again at the target.
+    pub copy_symlink: bool,
+    /// `tmpcopyup`: a tmpfs starts with a copy of what it covers.
+    pub copy_up: bool,
+    /// `idmap`, `ridmap`, and mappings of the mount.
+    pub id_map: Option<IdMapPlan>,
+}
+
+/// How the ids of a bind mount are translated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdMapPlan {
+    /// The user and group maps; none takes those of the container's user namespace.
+    pub maps: Option<IdMaps>,
+    /// Whether the mounts below are translated too (`ridmap`).
+    pub recursive: bool,
+}
+
+/// A pair of id maps.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdMaps {
+    /// User ids.
+    pub uids: Vec<IdMap>,
+    /// Group ids.
+    pub gids: Vec<IdMap>,
 }
 
 /// What a mount shows.
@@ -178,8 +211,19 @@ pub enum MountSource {
         /// Parameters without value.
         flags: Vec<String>,
     },
+    /// A mount that the container has already, changed (`remount`); what no option names stays.
+    Remount {
+        /// Parameters `key=value` of its file system, in order.
+        values: Vec<(String, String)>,
+        /// Parameters without value.
+        flags: Vec<String>,
+    },
     /// The cgroup2 hierarchy as the container may see it.
-    Cgroup,
+    Cgroup {
+        /// Seen from a cgroup namespace of its own; else a copy of the host's mount, because a new
+        /// one made there would reset options of the whole hierarchy (cgroup-v2.rst, "nsdelegate").
+        own: bool,
+    },
 }
 
 /// One device node.

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags,
 };
 
 /// `MOUNT_ATTR_*` bits of one mount (not of its file system), linux/mount.h.
@@ -32,8 +33,12 @@ pub mod attr {
     pub const STRICTATIME: u64 = 0x20;
     /// No access times for directories.
     pub const NODIRATIME: u64 = 0x80;
+    /// Ids are translated by a user namespace; only by [`super::set_id_map`], and never cleared.
+    pub(super) const IDMAP: u64 = 0x10_0000;
     /// Symbolic links are not followed.
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
+    /// Every bit which a bind mount may have changed by options.
+    pub const ALL: u64 = RDONLY | NOSUID | NODEV | NOEXEC | ATIME | NODIRATIME | NOSYMFOLLOW;
 }
 
 /// How mounts made below this one travel between copies of it (mount_namespaces(7)).
@@ -134,9 +139,31 @@ pub fn set_attributes(
         propagation: change.propagation.map_or(0, Propagation::bits),
         userns_fd: 0,
     };
+    mount_setattr(mount.as_fd(), &raw, recursive)
+}
+
+/// Translates the ids of a detached mount, and with `recursive` of all below it, by the maps of the
+/// user namespace `namespace`: an id inside it is what the file system stores, the id outside what
+/// programs see (mount_setattr(2), "ID-mapped mounts"; Linux 5.12).
+///
+/// # Errors
+/// `EINVAL` when the file system cannot be id-mapped or the mount is attached already, `EPERM` when
+/// it is id-mapped already or belongs to another user namespace.
+pub fn set_id_map(mount: impl AsFd, namespace: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    let raw = RawMountAttr {
+        attr_set: attr::IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_raw_fd() as u64,
+    };
+    mount_setattr(mount.as_fd(), &raw, recursive)
+}
+
+fn mount_setattr(mount: BorrowedFd<'_>, raw: &RawMountAttr, recursive: bool) -> io::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    let fd = mount.as_fd().as_raw_fd();
-    // SAFETY: the path is an empty C string and `raw` a mount_attr of the size passed; both outlive
+    let fd = mount.as_raw_fd();
+    let raw = std::ptr::from_ref(raw);
+    // SAFETY: the path is an empty C string and `raw` points at a mount_attr of the size passed; both outlive
     // the call, the kernel only reads them; `fd` is borrowed and open.
     let rc = unsafe {
         libc::syscall(
@@ -144,7 +171,7 @@ pub fn set_attributes(
             fd,
             c"".as_ptr(),
             flags,
-            &raw const raw,
+            raw,
             size_of::<RawMountAttr>(),
         )
     };
@@ -167,6 +194,20 @@ impl FsContext {
         Ok(FsContext {
             fd: rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?,
         })
+    }
+
+    /// Starts with the file system that the mount at `root` shows, to change its parameters
+    /// (fspick(2)); to be ended by [`FsContext::reconfigure`].
+    pub fn pick(root: impl AsFd) -> io::Result<FsContext> {
+        let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+        Ok(FsContext {
+            fd: rustix::mount::fspick(root, "", flags)?,
+        })
+    }
+
+    /// Applies the parameters to the file system that was picked.
+    pub fn reconfigure(self) -> io::Result<()> {
+        Ok(rustix::mount::fsconfig_reconfigure(&self.fd)?)
     }
 
     /// Sets `key=value`; the kernel takes up to 255 bytes of value.

@@ -133,7 +133,7 @@ fn root_what_is_not_supported_is_refused_by_name_all_at_once() {
         let bundle = Bundle::new(PROBE, &["report"])?.with(|spec| {
             spec["linux"]["intelRdt"] = json!({"closID": "x"});
             spec["process"]["cwd"] = json!("relative");
-            spec["mounts"][0]["options"] = json!(["remount"]);
+            spec["mounts"][0]["options"] = json!(["idmap"]);
             spec["linux"]["sysctl"] =
                 json!({"kernel.core_pattern": "|/x", "net.ipv4.ip_forward": "1\n2"});
         });

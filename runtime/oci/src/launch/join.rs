@@ -18,6 +18,7 @@ use super::{Gate, LaunchError, ProcessIo, Stage, stdio};
 use crate::hooks;
 use crate::plan::{Hook, Plan};
 use crate::procfs::ProcFs;
+use crate::rootfs::MapNamespaces;
 
 /// What all stages of a container's child need.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Session<'a> {
     pub(super) channel: Channel,
     pub(super) gate: Gate,
     pub(super) io: ProcessIo,
+    /// Where id-mapped mounts take their maps from.
+    pub(super) maps: MapNamespaces,
 }
 
 /// The child before it has joined anything.

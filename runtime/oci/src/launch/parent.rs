@@ -13,6 +13,7 @@ use super::{Created, Gate, LaunchError, ProcessIo, Stage, stdio};
 use crate::cgroup::{Cgroup, Host, NotEnforced};
 use crate::hooks;
 use crate::plan::{CgroupMode, CgroupPlan, Plan};
+use crate::rootfs::MapNamespaces;
 use berth_sys::crash_point;
 
 /// Exit code of a child which failed before its program ran.
@@ -100,6 +101,7 @@ fn clone_child(
             join.push(namespace);
         }
     }
+    let maps = MapNamespaces::make(&plan.rootfs.mounts, None)?;
     let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
     // The cgroup namespace is made by the child, see join.rs.
     let made = plan
@@ -117,6 +119,7 @@ fn clone_child(
             channel: theirs,
             gate,
             io,
+            maps,
         },
         join,
     ));
@@ -166,6 +169,7 @@ fn run(session: Session<'_>, join: Vec<Namespace>) -> i32 {
     keep.extend(session.gate.as_fd());
     keep.extend(stdio::borrowed(&session.io));
     keep.extend(join.iter().map(AsFd::as_fd));
+    keep.extend(session.maps.descriptors());
     let closed = process::close_inherited_from(3 + session.plan.process.preserve_fds, &keep);
     // A second handle for the report, since the stages consume the session.
     let report = session.channel.try_clone();

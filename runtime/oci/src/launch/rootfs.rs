@@ -29,7 +29,7 @@ impl<'a> InNamespaces<'a> {
     pub(super) fn build_rootfs(self) -> Result<Pivoted<'a>, LaunchError> {
         let InNamespaces { session, proc } = self;
         let plan = &session.plan.rootfs;
-        let mut assembly = Assembly::start(plan, &proc)?;
+        let mut assembly = Assembly::start(plan, &proc, &session.maps)?;
         assembly.mount_all()?;
         assembly.make_devices()?;
         if let ProcessIo::Terminal { size } = session.io {
@@ -65,7 +65,7 @@ impl<'a> InNamespaces<'a> {
 }
 
 fn set_root_propagation(root: &OwnedFd, propagation: Propagation) -> Result<(), LaunchError> {
-    if propagation == Propagation::Private {
+    if matches!(propagation, Propagation::Private | Propagation::Slave) {
         return Ok(()); // it is, since the assembly started
     }
     let change = AttributeChange {

@@ -3,12 +3,16 @@
 //! Invariant: after [`Assembly::start`] every path inside the new root is resolved by
 //! [`RootDir`], and every mount is made onto a descriptor that it returned.
 
+mod copyup;
 mod devices;
+mod idmaps;
 mod mounts;
 mod overlay;
 mod protect;
+mod sources;
 mod terminal;
 
+pub(crate) use idmaps::MapNamespaces;
 pub(crate) use terminal::open_terminal;
 
 use std::os::fd::OwnedFd;
@@ -21,23 +25,28 @@ use rustix::fs::{CWD, Mode, OFlags};
 use crate::launch::{At, LaunchError, Stage};
 use crate::plan::{RootfsPlan, RootfsSource};
 use crate::procfs::ProcFs;
+use sources::HostSource;
 
 /// A root file system being assembled in the container's own mount namespace.
 #[derive(Debug)]
 pub(crate) struct Assembly<'a> {
     plan: &'a RootfsPlan,
     root: RootDir,
-    /// Detached copies of the bind mounts' sources, in the order of the plan's bind mounts. Taken
+    /// What mounts take from the host, in the order of the plan's mounts that do. Opened
     /// while the host's propagation is untouched, so that peer groups survive.
-    binds: Vec<OwnedFd>,
+    sources: Vec<HostSource>,
     /// The host's null device, verified.
     null: OwnedFd,
 }
 
 impl<'a> Assembly<'a> {
     /// Opens every source, cuts the copied mount table off from the host, attaches the bare root.
-    pub(crate) fn start(plan: &'a RootfsPlan, proc: &ProcFs) -> Result<Assembly<'a>, LaunchError> {
-        let binds = mounts::open_sources(&plan.mounts)?;
+    pub(crate) fn start(
+        plan: &'a RootfsPlan,
+        proc: &ProcFs,
+        maps: &MapNamespaces,
+    ) -> Result<Assembly<'a>, LaunchError> {
+        let sources = sources::open_all(&plan.mounts, maps)?;
         let null = devices::open_host_null()?;
         let private = AttributeChange {
             propagation: Some(Propagation::Private),
@@ -58,13 +67,13 @@ impl<'a> Assembly<'a> {
         };
         mount::set_attributes(&top, private, true)
             .at(Stage::Rootfs, || "leave the host's mounts".into())?;
-        mount::set_attributes(&bare, private, true)
-            .at(Stage::Rootfs, || "make the root private".into())?;
+        mount::set_attributes(&bare, cut(plan.propagation), true)
+            .at(Stage::Rootfs, || "cut the root off".into())?;
         mount::attach(&bare, &top).at(Stage::Rootfs, || "attach the root".into())?;
         Ok(Assembly {
             plan,
             root: RootDir::from(bare),
-            binds,
+            sources,
             null,
         })
     }
@@ -95,6 +104,19 @@ impl<'a> Assembly<'a> {
         } else {
             self.root.resolve(path)
         }
+    }
+}
+
+/// A slave root goes on getting what the host mounts below it; any other is cut off whole, and what
+/// it is to be it becomes at the end, so that no mount of the container reaches the host.
+fn cut(wanted: Propagation) -> AttributeChange {
+    let propagation = match wanted {
+        Propagation::Slave => Propagation::Slave,
+        _ => Propagation::Private,
+    };
+    AttributeChange {
+        propagation: Some(propagation),
+        ..AttributeChange::default()
     }
 }
 

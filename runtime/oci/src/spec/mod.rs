@@ -3,7 +3,8 @@
 mod load;
 pub(crate) mod validate;
 
-pub(crate) use validate::sysctl_file;
+pub use validate::MOUNT_OPTIONS;
+pub(crate) use validate::{mount_options, sysctl_file};
 
 use std::fmt;
 

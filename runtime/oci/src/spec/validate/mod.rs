@@ -3,7 +3,9 @@
 //! What berth does not support is refused by name here, so that nothing later has to ignore it.
 
 mod hooks;
+mod idmap;
 mod linux;
+pub(crate) mod mount_options;
 mod mounts;
 mod process;
 mod rootfs;
@@ -12,6 +14,7 @@ mod tests;
 mod unsupported;
 
 pub(crate) use linux::sysctl_file;
+pub use mount_options::WORDS as MOUNT_OPTIONS;
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -78,7 +81,7 @@ pub(crate) fn plan(spec: &Spec, source: &Source) -> Result<Plan, SpecErrors> {
     linux::names(spec, &namespaces, &mut errors);
     let sysctls = linux::sysctls(linux, &namespaces, &mut errors);
     let cgroup = linux::cgroup(linux, source, &mut errors);
-    let rootfs = rootfs::plan(spec, linux, source, &mut errors);
+    let rootfs = rootfs::plan(spec, linux, source, &namespaces, &mut errors);
     let hooks = hooks::plan(spec, &mut errors);
     let process = match spec.process() {
         Some(process) => Some(process::plan("process", process, linux, &mut errors)),

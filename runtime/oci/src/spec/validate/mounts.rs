@@ -1,12 +1,14 @@
-//! `mounts` → [`MountPlan`]s: the option words of config.md and mount(8), each known or refused.
+//! `mounts` → [`MountPlan`]s, each field checked against the others.
 
 use std::path::Path;
 
-use berth_sys::mount::{AttributeChange, Propagation, attr};
+use berth_sys::mount::attr;
+use berth_sys::ns::NamespaceKind;
 use oci_spec::runtime::{Mount, Spec};
 
-use super::Errors;
-use crate::plan::{MountPlan, MountSource, Source};
+use super::mount_options::{self, Options};
+use super::{Errors, idmap};
+use crate::plan::{IdMapPlan, IdMaps, MountExtensions, MountPlan, MountSource, Namespaces, Source};
 
 /// Files below `/proc` which may be replaced (as LXCFS does); any other mount there would let the
 /// image forge what the kernel says (CVE-2019-19921).
@@ -23,24 +25,34 @@ const PROC_FILES: [&str; 10] = [
     "/proc/sys/kernel/ns_last_pid",
 ];
 
-/// What a list of option words asks for.
-#[derive(Debug, Default)]
-struct Options {
-    bind: Option<bool>,
-    attributes: AttributeChange,
-    recursive: AttributeChange,
-    propagation: Vec<(Propagation, bool)>,
-    flags: Vec<String>,
-    values: Vec<(String, String)>,
+/// What a mount is judged by besides itself.
+struct Around<'a> {
+    source: &'a Source,
+    namespaces: &'a Namespaces,
+    /// SELinux label of new file systems.
+    label: Option<&'a str>,
 }
 
-pub(super) fn plan(spec: &Spec, source: &Source, errors: &mut Errors) -> Vec<MountPlan> {
+pub(super) fn plan(
+    spec: &Spec,
+    source: &Source,
+    namespaces: &Namespaces,
+    errors: &mut Errors,
+) -> Vec<MountPlan> {
+    let linux = spec.linux().as_ref();
+    let around = Around {
+        source,
+        namespaces,
+        label: linux
+            .and_then(|linux| linux.mount_label().as_deref())
+            .filter(|label| !label.is_empty()),
+    };
     let all = spec.mounts().iter().flatten().enumerate();
-    all.map(|(index, mount)| one(mount, source, &format!("mounts[{index}]"), errors))
+    all.map(|(index, mount)| one(mount, &around, &format!("mounts[{index}]"), errors))
         .collect()
 }
 
-fn one(mount: &Mount, source: &Source, field: &str, errors: &mut Errors) -> MountPlan {
+fn one(mount: &Mount, around: &Around<'_>, field: &str, errors: &mut Errors) -> MountPlan {
     let target = errors.inner_path(&format!("{field}.destination"), mount.destination());
     if target == Path::new("/") {
         errors.add(
@@ -48,44 +60,82 @@ fn one(mount: &Mount, source: &Source, field: &str, errors: &mut Errors) -> Moun
             "the root itself cannot be a mount target",
         );
     }
-    let options = parse(
-        mount.options().as_deref().unwrap_or_default(),
-        field,
-        errors,
-    );
+    let options = mount_options::parse(mount.options().as_deref().unwrap_or_default());
+    let what = what(mount, &options, around, field, errors);
+    check_options(&options, &what, field, errors);
+    check_proc(&target, &what, field, errors);
+    let id_map = id_map(mount, &options, &what, around, field, errors);
+    let mut attributes = options.attributes;
+    let shared_view = matches!(what, MountSource::Cgroup { own: false });
+    if shared_view && around.namespaces.has_own(NamespaceKind::User) {
+        // Its root would be the owner of what it sees there (CVE-2023-25809).
+        attributes.set |= attr::RDONLY;
+        attributes.clear &= !attr::RDONLY;
+    }
+    MountPlan {
+        target,
+        source: what,
+        attributes,
+        recursive_attributes: options.recursive,
+        propagation: options.propagation,
+        extensions: MountExtensions {
+            copy_symlink: options.copy_symlink,
+            copy_up: options.copy_up,
+            id_map,
+        },
+    }
+}
+
+fn what(
+    mount: &Mount,
+    options: &Options,
+    around: &Around<'_>,
+    field: &str,
+    errors: &mut Errors,
+) -> MountSource {
     let kind = mount.typ().as_deref().unwrap_or("");
     let bind = options.bind.or((kind == "bind").then_some(false));
-    let what = match (bind, kind) {
-        (Some(recursive), _) => bind_source(mount, source, recursive, field, errors),
+    match (bind, kind) {
+        _ if options.remount => MountSource::Remount {
+            values: options.values.clone(),
+            flags: options.flags.clone(),
+        },
+        (Some(recursive), _) => bind_source(mount, around.source, recursive, field, errors),
         (None, "" | "none") => {
             errors.add(
                 format!("{field}.type"),
                 "is missing, and no bind option is given",
             );
-            MountSource::Cgroup
+            NOTHING
         }
-        (None, "cgroup" | "cgroup2") => MountSource::Cgroup,
+        (None, "cgroup" | "cgroup2") => MountSource::Cgroup {
+            own: around.namespaces.has_own(NamespaceKind::Cgroup),
+        },
         (None, kind) => MountSource::FileSystem {
             kind: kind.to_owned(),
             source: mount
                 .source()
                 .as_ref()
                 .map_or_else(|| kind.to_owned(), |s| s.to_string_lossy().into_owned()),
-            values: options.values.clone(),
+            values: labelled(kind, options, around.label),
             flags: options.flags.clone(),
         },
-    };
-    if matches!(what, MountSource::Bind { .. }) {
-        check_bind_options(&options, field, errors);
     }
-    check_proc(&target, &what, field, errors);
-    MountPlan {
-        target,
-        source: what,
-        attributes: options.attributes,
-        recursive_attributes: options.recursive,
-        propagation: options.propagation,
+}
+
+/// What stands in for a mount whose error is noted.
+const NOTHING: MountSource = MountSource::Cgroup { own: true };
+
+/// The kernel's own file systems have labels by policy; any other gets the one of the container.
+fn labelled(kind: &str, options: &Options, label: Option<&str>) -> Vec<(String, String)> {
+    let mut values = options.values.clone();
+    if let Some(label) = label
+        && !["proc", "sysfs", "mqueue"].contains(&kind)
+        && !values.iter().any(|(key, _)| key == "context")
+    {
+        values.push(("context".into(), label.into()));
     }
+    values
 }
 
 fn bind_source(
@@ -101,7 +151,7 @@ fn bind_source(
         .filter(|path| !path.as_os_str().is_empty())
     else {
         errors.add(format!("{field}.source"), "is missing for a bind mount");
-        return MountSource::Cgroup;
+        return NOTHING;
     };
     MountSource::Bind {
         path: source.bundle.join(path),
@@ -109,17 +159,34 @@ fn bind_source(
     }
 }
 
-fn check_bind_options(options: &Options, field: &str, errors: &mut Errors) {
-    let known = ["sync", "dirsync", "lazytime", "iversion"]; // of the file system: without effect on a bind
-    let flags = options
-        .flags
-        .iter()
-        .filter(|word| !known.contains(&word.as_str()));
-    for word in options.values.iter().map(|(key, _)| key).chain(flags) {
-        errors.add(
-            format!("{field}.options"),
-            format!("a bind mount takes no `{word}`"),
-        );
+fn check_options(options: &Options, what: &MountSource, field: &str, errors: &mut Errors) {
+    let field = format!("{field}.options");
+    let all = || {
+        let values = options.values.iter().map(|(key, _)| key);
+        values.chain(&options.flags)
+    };
+    match what {
+        MountSource::Bind { .. } => {
+            let strange = all().filter(|word| !mount_options::is_common(word));
+            for word in strange {
+                errors.add(&field, format!("a bind mount takes no `{word}`"));
+            }
+        }
+        MountSource::Cgroup { .. } => {
+            let strange = all().filter(|word| !mount_options::is_common(word));
+            for word in strange {
+                let of_all = "would change the whole hierarchy, not this mount";
+                errors.add(&field, format!("`{word}` {of_all}"));
+            }
+        }
+        MountSource::FileSystem { .. } | MountSource::Remount { .. } => {}
+    }
+    let is_tmpfs = matches!(what, MountSource::FileSystem { kind, .. } if kind == "tmpfs");
+    if options.copy_up && !is_tmpfs {
+        errors.add(&field, "`tmpcopyup` needs a tmpfs");
+    }
+    if options.copy_symlink && !matches!(what, MountSource::Bind { .. }) {
+        errors.add(&field, "`copy-symlink` needs a bind mount");
     }
 }
 
@@ -130,7 +197,8 @@ fn check_proc(target: &Path, what: &MountSource, field: &str, errors: &mut Error
     let fine = match what {
         MountSource::FileSystem { kind, .. } => kind == "proc" && target == Path::new("/proc"),
         MountSource::Bind { path, .. } => path == target,
-        MountSource::Cgroup => false,
+        MountSource::Remount { .. } => true, // shows nothing new
+        MountSource::Cgroup { .. } => false,
     };
     if !fine {
         errors.add(
@@ -140,84 +208,42 @@ fn check_proc(target: &Path, what: &MountSource, field: &str, errors: &mut Error
     }
 }
 
-fn parse(words: &[String], field: &str, errors: &mut Errors) -> Options {
-    let mut out = Options::default();
-    for word in words {
-        if attribute(word, &mut out) || propagation(word, &mut out) {
-            continue;
-        }
-        match word.as_str() {
-            "bind" => out.bind = Some(out.bind.unwrap_or(false)),
-            "rbind" => out.bind = Some(true),
-            "defaults" | "async" | "loud" | "silent" | "norelatime" | "nolazytime" | "nomand" => {}
-            "sync" | "dirsync" | "lazytime" | "iversion" => out.flags.push(word.clone()),
-            "remount" | "idmap" | "ridmap" | "tmpcopyup" | "copy-symlink" | "mand" => {
-                errors.add(
-                    format!("{field}.options"),
-                    format!("`{word}` is not supported"),
-                );
-            }
-            _ => match word.split_once('=') {
-                Some((key, value)) => out.values.push((key.to_owned(), value.to_owned())),
-                None => out.flags.push(word.clone()),
-            },
+/// Mappings ask for a translation even without the option, as runc has it.
+fn id_map(
+    mount: &Mount,
+    options: &Options,
+    what: &MountSource,
+    around: &Around<'_>,
+    field: &str,
+    errors: &mut Errors,
+) -> Option<IdMapPlan> {
+    let lines = |lines: &Option<Vec<_>>| lines.clone().unwrap_or_default();
+    let (uids, gids) = (lines(mount.uid_mappings()), lines(mount.gid_mappings()));
+    let mapped = !uids.is_empty() || !gids.is_empty();
+    if options.id_map.is_none() && !mapped {
+        return None;
+    }
+    if !matches!(what, MountSource::Bind { .. }) {
+        errors.add(field, "only a bind mount can be id-mapped");
+    }
+    for (name, lines) in [("uidMappings", &uids), ("gidMappings", &gids)] {
+        if mapped && lines.is_empty() {
+            errors.add(
+                format!("{field}.{name}"),
+                "is missing next to the other mapping",
+            );
         }
     }
-    out
-}
-
-/// Applies an option word that changes an attribute of the mount; `r` in front makes it recursive.
-fn attribute(word: &str, out: &mut Options) -> bool {
-    let known = |word: &str| -> Option<(u64, u64)> {
-        Some(match word {
-            "ro" => (attr::RDONLY, 0),
-            "rw" => (0, attr::RDONLY),
-            "nosuid" => (attr::NOSUID, 0),
-            "suid" => (0, attr::NOSUID),
-            "nodev" => (attr::NODEV, 0),
-            "dev" => (0, attr::NODEV),
-            "noexec" => (attr::NOEXEC, 0),
-            "exec" => (0, attr::NOEXEC),
-            "noatime" => (attr::NOATIME, attr::ATIME),
-            "atime" | "relatime" | "nostrictatime" => (attr::RELATIME, attr::ATIME),
-            "strictatime" => (attr::STRICTATIME, attr::ATIME),
-            "nodiratime" => (attr::NODIRATIME, 0),
-            "diratime" => (0, attr::NODIRATIME),
-            "nosymfollow" => (attr::NOSYMFOLLOW, 0),
-            "symfollow" => (0, attr::NOSYMFOLLOW),
-            _ => return None,
-        })
-    };
-    let (change, (set, clear)) = match known(word) {
-        Some(bits) => (&mut out.attributes, bits),
-        None => match word.strip_prefix('r').and_then(known) {
-            Some(bits) => (&mut out.recursive, bits),
-            None => return false,
-        },
-    };
-    change.set = change.set & !clear | set;
-    change.clear = change.clear & !set | clear;
-    true
-}
-
-fn propagation(word: &str, out: &mut Options) -> bool {
-    let known = |word: &str| match word {
-        "shared" => Some(Propagation::Shared),
-        "slave" => Some(Propagation::Slave),
-        "private" => Some(Propagation::Private),
-        "unbindable" => Some(Propagation::Unbindable),
-        _ => None,
-    };
-    let found = known(word).map(|kind| (kind, false));
-    match found.or_else(|| {
-        word.strip_prefix('r')
-            .and_then(known)
-            .map(|kind| (kind, true))
-    }) {
-        Some(kind) => {
-            out.propagation.push(kind);
-            true
-        }
-        None => false,
+    if !mapped && !around.namespaces.has_own(NamespaceKind::User) {
+        let missing = "`idmap` needs uidMappings and gidMappings, or a user namespace";
+        errors.add(format!("{field}.options"), missing);
     }
+    let maps = mapped.then(|| IdMaps {
+        uids: idmap::map(&format!("{field}.uidMappings"), &uids, errors),
+        gids: idmap::map(&format!("{field}.gidMappings"), &gids, errors),
+    });
+    Some(IdMapPlan {
+        maps,
+        recursive: options.id_map == Some(true),
+    })
 }

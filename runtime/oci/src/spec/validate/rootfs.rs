@@ -6,7 +6,7 @@ use berth_sys::mount::Propagation;
 use oci_spec::runtime::{Linux, LinuxDeviceType, Spec};
 
 use super::{Errors, mounts};
-use crate::plan::{DeviceKind, DevicePlan, RootfsPlan, RootfsSource, Source};
+use crate::plan::{DeviceKind, DevicePlan, Namespaces, RootfsPlan, RootfsSource, Source};
 
 /// Devices that every container has (config-linux.md, "Default Devices"): path, major, minor.
 const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
@@ -18,7 +18,13 @@ const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
     ("/dev/tty", 5, 0),
 ];
 
-pub(super) fn plan(spec: &Spec, linux: &Linux, source: &Source, errors: &mut Errors) -> RootfsPlan {
+pub(super) fn plan(
+    spec: &Spec,
+    linux: &Linux,
+    source: &Source,
+    namespaces: &Namespaces,
+    errors: &mut Errors,
+) -> RootfsPlan {
     let readonly = match spec.root() {
         Some(root) => root.readonly().unwrap_or(false),
         None => {
@@ -32,7 +38,7 @@ pub(super) fn plan(spec: &Spec, linux: &Linux, source: &Source, errors: &mut Err
         source: source.rootfs.clone(),
         readonly: readonly || overlay_readonly,
         propagation: propagation(linux, errors),
-        mounts: mounts::plan(spec, source, errors),
+        mounts: mounts::plan(spec, source, namespaces, errors),
         devices: devices(linux, errors),
         masked: paths("maskedPaths", linux.masked_paths().as_deref(), errors),
         readonly_paths: paths("readonlyPaths", linux.readonly_paths().as_deref(), errors),

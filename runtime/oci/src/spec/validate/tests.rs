@@ -144,6 +144,41 @@ fn each_mistake_is_named_by_its_path() {
             "mounts[1].options",
         ),
         (
+            "/mounts/1",
+            json!({"destination": "/x", "type": "tmpfs", "options": ["idmap"],
+                "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}],
+                "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}),
+            "mounts[1]",
+        ),
+        (
+            "/mounts/1",
+            json!({"destination": "/x", "source": "/y", "options": ["bind"],
+                "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}),
+            "mounts[1].gidMappings",
+        ),
+        (
+            "/mounts/1",
+            json!({"destination": "/x", "source": "/y", "options": ["bind"],
+                "uidMappings": [{"containerID": 0, "hostID": 1, "size": 0}],
+                "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}),
+            "mounts[1].uidMappings[0]",
+        ),
+        (
+            "/mounts/1",
+            bind(json!(["bind", "tmpcopyup"])),
+            "mounts[1].options",
+        ),
+        (
+            "/mounts/1",
+            json!({"destination": "/x", "type": "tmpfs", "options": ["copy-symlink"]}),
+            "mounts[1].options",
+        ),
+        (
+            "/mounts/1",
+            json!({"destination": "/x", "type": "cgroup", "options": ["nsdelegate"]}),
+            "mounts[1].options",
+        ),
+        (
             "/linux/namespaces",
             json!([{"type": "pid"}]),
             "linux.namespaces",

@@ -25,14 +25,6 @@ pub(super) fn check(spec: &Spec, errors: &mut Errors) {
     if let Some(process) = spec.process() {
         check_process(process, "process", errors);
     }
-    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        let mapped = mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
-        refuse(
-            &[("uidMappings", mapped)],
-            &format!("mounts[{index}]."),
-            errors,
-        );
-    }
 }
 
 fn check_linux(linux: &Linux, errors: &mut Errors) {
