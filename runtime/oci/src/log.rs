@@ -10,6 +10,7 @@ use crate::cli::{Cli, LogFormat};
 pub struct Log {
     file: Option<File>,
     format: LogFormat,
+    debug: bool,
 }
 
 impl Log {
@@ -19,39 +20,48 @@ impl Log {
         Ok(Log {
             file: cli.log.as_ref().map(open).transpose()?,
             format: cli.log_format,
+            debug: cli.debug,
         })
     }
 
     /// Why the command failed. Standard error gets it too, for engines show that.
     pub fn error(&self, message: &str) {
-        eprintln!("berth-oci: {message}");
         if self.file.is_some() {
-            self.line("error", message);
+            eprintln!("berth-oci: {message}");
         }
+        self.line("error", message);
     }
 
     /// Something that the user should know.
     pub fn warn(&self, message: &str) {
-        if self.file.is_some() {
-            self.line("warning", message);
-        } else {
-            eprintln!("berth-oci: warning: {message}");
+        self.line("warning", message);
+    }
+
+    /// What the verb does, with `--debug`.
+    pub fn debug(&self, message: impl FnOnce() -> String) {
+        if self.debug {
+            self.line("debug", &message());
         }
     }
 
+    /// One line to the file; without one to standard error, in words where no format is asked for.
     fn line(&self, level: &str, message: &str) {
-        let Some(mut file) = self.file.as_ref() else {
-            return;
-        };
         let time = now();
-        let line = match self.format {
-            LogFormat::Json => {
+        let line = match (self.format, &self.file) {
+            (LogFormat::Json, _) => {
                 serde_json::json!({"level": level, "msg": message, "time": time}).to_string()
             }
-            LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}"),
+            (LogFormat::Text, Some(_)) => {
+                format!("time=\"{time}\" level={level} msg={message:?}")
+            }
+            (LogFormat::Text, None) if level == "error" => format!("berth-oci: {message}"),
+            (LogFormat::Text, None) => format!("berth-oci: {level}: {message}"),
         };
         // A log that cannot be written must not fail the container.
-        let _ = writeln!(file, "{line}");
+        let _ = match &self.file {
+            Some(file) => writeln!(&*file, "{line}"),
+            None => writeln!(io::stderr(), "{line}"),
+        };
     }
 }
 

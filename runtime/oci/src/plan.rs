@@ -131,6 +131,8 @@ pub struct RootfsPlan {
     pub source: RootfsSource,
     /// Whether the root mount is made read-only at the end.
     pub readonly: bool,
+    /// Whether the root is entered by chroot instead of pivot_root (`--no-pivot`).
+    pub no_pivot: bool,
     /// Propagation of the container's root mount.
     pub propagation: Propagation,
     /// Mounts in the spec's order.
@@ -291,6 +293,8 @@ pub struct ProcessPlan {
     pub console_size: Option<(u16, u16)>,
     /// How many descriptors from 3 on the process inherits (`--preserve-fds`).
     pub preserve_fds: u32,
+    /// Whether it gets a session keyring of its own (not with `--no-new-keyring`).
+    pub new_keyring: bool,
 }
 
 /// A compiled seccomp filter.

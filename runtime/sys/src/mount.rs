@@ -264,3 +264,12 @@ pub fn pivot_into(new_root: impl AsFd) -> io::Result<()> {
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     Ok(rustix::process::chdir("/")?)
 }
+
+/// Makes the mount `new_root`, which lies over `/`, this process's root: for a root on the ramdisk
+/// that the kernel booted from, which pivot_root(2) refuses. The old root stays below it in the mount
+/// table; only a process that may chroot(2) out of its root could reach it.
+pub fn change_root(new_root: impl AsFd) -> io::Result<()> {
+    rustix::process::fchdir(new_root)?;
+    rustix::process::chroot(".")?;
+    Ok(rustix::process::chdir("/")?)
+}

@@ -92,7 +92,8 @@ impl RootDir {
 
     /// The whole regular file at `path`, refused (`EFBIG`) above `limit` bytes.
     pub fn read(&self, path: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
-        let file = self.open_file(path, OFlags::RDONLY, 0)?;
+        // Without O_NONBLOCK a named pipe would keep the caller waiting for a writer.
+        let file = self.open_file(path, OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
         if !file.metadata()?.is_file() {
             return Err(Errno::INVAL.into());
         }

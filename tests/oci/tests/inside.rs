@@ -133,7 +133,8 @@ fn root_nothing_of_the_caller_comes_along() {
             "{:?}",
             report.fds
         );
-        assert_eq!(report.env, ["PATH=/bin", "A=1"]);
+        // HOME is what the runtime finds in the passwd file, as runc does
+        assert_eq!(report.env, ["PATH=/bin", "A=1", "HOME=/"]);
         assert_eq!(report.args, ["report", "x"]);
         // Mount points, the fifth column; the fourth names the root's place in its own file system.
         let points: Vec<_> = report

@@ -165,7 +165,7 @@ fn root_a_failure_says_stage_and_number() {
             (launch::Stage::Rootfs, Some(libc::ENOENT))
         );
         let text =
-            "rootfs: open the bind source `/no/such/place`: ENOENT (No such file or directory)";
+            "rootfs: open the bind source `/no/such/place`: ENOENT (no such file or directory)";
         assert_eq!(error.to_string(), text);
         Ok(())
     });

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use berth_sys::bpf;
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
+use oci_spec::runtime::LinuxResources;
 use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -205,9 +205,36 @@ impl Cgroup {
     /// Sets limits. Those whose controller the group does not have come back by name; what asks for
     /// no limit (`max`) is met anyway.
     pub fn apply(&self, resources: &LinuxResources) -> Result<Vec<NotEnforced>, CgroupError> {
+        let settings = resources::settings(resources)?;
+        let mut not_enforced = self.set_all(settings)?;
+        not_enforced.extend(self.filter_devices(resources)?);
+        Ok(not_enforced)
+    }
+
+    /// Changes limits of a group in use: of all that `resources` asks for, those below the fields of
+    /// `linux.resources` that are named in `touched`.
+    pub fn update(
+        &self,
+        resources: &LinuxResources,
+        touched: &BTreeSet<String>,
+    ) -> Result<Vec<NotEnforced>, CgroupError> {
+        let is_touched = |setting: &Setting| {
+            let group = setting.field.split('.').next().unwrap_or_default();
+            touched.contains(group)
+        };
+        let mut settings = resources::settings(resources)?;
+        settings.retain(is_touched);
+        let mut not_enforced = self.set_all(settings)?;
+        if touched.contains("devices") {
+            not_enforced.extend(self.filter_devices(resources)?);
+        }
+        Ok(not_enforced)
+    }
+
+    fn set_all(&self, settings: Vec<Setting>) -> Result<Vec<NotEnforced>, CgroupError> {
         let present = self.controllers()?;
         let mut not_enforced = Vec::new();
-        for setting in resources::settings(resources)? {
+        for setting in settings {
             let limits = setting.value != "max" && !setting.value.starts_with("max ");
             if present.contains(setting.controller) {
                 self.set(&setting)?;
@@ -221,19 +248,15 @@ impl Cgroup {
                 });
             }
         }
-        if let Some(reason) =
-            self.filter_devices(resources.devices().as_deref().unwrap_or_default())?
-        {
-            not_enforced.push(NotEnforced {
-                field: "linux.resources.devices".into(),
-                reason,
-            });
-        }
         Ok(not_enforced)
     }
 
-    /// Restricts device nodes; says why, where the privilege for that lacks.
-    fn filter_devices(&self, devices: &[LinuxDeviceCgroup]) -> Result<Option<String>, CgroupError> {
+    /// Restricts device nodes; says why not, where the privilege for that lacks.
+    fn filter_devices(
+        &self,
+        resources: &LinuxResources,
+    ) -> Result<Option<NotEnforced>, CgroupError> {
+        let devices = resources.devices().as_deref().unwrap_or_default();
         let rules = devices::rules(devices)?;
         if rules.is_empty() {
             return Ok(None);
@@ -247,9 +270,10 @@ impl Cgroup {
                     Some(libc::EPERM | libc::EACCES | libc::ENOSYS)
                 ) =>
             {
-                Ok(Some(format!(
-                    "the kernel takes no device filter from here: {error}"
-                )))
+                Ok(Some(NotEnforced {
+                    field: "linux.resources.devices".into(),
+                    reason: format!("the kernel takes no device filter from here: {error}"),
+                }))
             }
             Err(source) => Err(CgroupError::Access {
                 action: "filter the devices of",
@@ -279,6 +303,26 @@ impl Cgroup {
             .lines()
             .filter_map(|line| line.trim().parse().ok())
             .collect())
+    }
+
+    /// Process ids in this group and in all below it. Groups and processes that go meanwhile are
+    /// left out.
+    pub fn all_processes(&self) -> Result<Vec<i32>, CgroupError> {
+        let mut pids = match self.processes() {
+            // A threaded group has none of its own: its processes stand in the group above.
+            Err(CgroupError::Access { source, .. })
+                if source.raw_os_error() == Some(libc::EOPNOTSUPP) =>
+            {
+                Vec::new()
+            }
+            pids => pids?,
+        };
+        for name in children(self, Path::new(".")) {
+            if let Ok(group) = Cgroup::open(&self.path.join(name)) {
+                pids.extend(group.all_processes().unwrap_or_default());
+            }
+        }
+        Ok(pids)
     }
 
     /// Kills every process in the group and below, re-parented ones included (`cgroup.kill`,
@@ -335,6 +379,33 @@ impl Cgroup {
             swap_current: number("memory.swap.current"),
             pids_current: number("pids.current"),
         }
+    }
+
+    /// One of the group's files, for poll(2): `PRI` says that its text has changed since it was read.
+    pub fn watch(&self, file: &str) -> Result<OwnedFd, CgroupError> {
+        let opened = self.open_file(file, OFlags::RDONLY).and_then(|mut handle| {
+            handle.read_to_end(&mut Vec::new())?; // what was before does not count
+            Ok(OwnedFd::from(handle))
+        });
+        opened.map_err(|source| CgroupError::Access {
+            action: "watch",
+            path: self.path.join(file),
+            source,
+        })
+    }
+
+    /// Sizes of huge pages that the group counts, such as `2MB`.
+    pub fn huge_page_sizes(&self) -> Vec<String> {
+        let Ok(entries) = Dir::read_from(&self.dir) else {
+            return Vec::new();
+        };
+        let names = entries.filter_map(Result::ok);
+        let names = names.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
+        let size = |name: String| {
+            let size = name.strip_prefix("hugetlb.")?.strip_suffix(".current")?;
+            (!size.contains('.')).then(|| size.to_owned())
+        };
+        names.filter_map(size).collect()
     }
 
     /// Removes the group and those below it, deepest first. A group that is gone already is fine.
@@ -458,7 +529,7 @@ fn children(parent: &Cgroup, name: &Path) -> Vec<PathBuf> {
 }
 
 /// The number after `key ` at the start of a line (flat keyed files, cgroup-v2.rst).
-fn keyed(text: &str, key: &str) -> Option<u64> {
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         line.strip_prefix(key)?
             .strip_prefix(' ')?

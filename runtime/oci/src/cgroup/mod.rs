@@ -3,9 +3,11 @@
 mod devices;
 mod fs;
 mod resources;
+mod usage;
 
 pub use fs::{Cgroup, CgroupError, Host};
 pub use resources::weight;
+pub use usage::Usage;
 
 /// A limit that was asked for and that the host's cgroups do not enforce.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

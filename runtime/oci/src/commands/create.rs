@@ -1,11 +1,6 @@
 //! `create`: everything but the program.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,10 +11,12 @@ use berth_oci::spec;
 use berth_oci::state::{Lock, Record, Store};
 use berth_sys::crash_point;
 use oci_spec::runtime::Spec;
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
-use super::Failure;
-use crate::cli::{CgroupManager, Cli, CreateArgs};
+use super::handover::{
+    check_preserved, own_streams, pass_listen_fds, send_console, write_pid_file,
+};
+use super::{Failure, home};
+use crate::cli::{BundleArgs, CgroupManager, Cli, CreateArgs};
 use crate::log::{self, Log};
 
 /// A container that was made, with its place in the store.
@@ -34,7 +31,7 @@ pub(super) fn run(
     args: &CreateArgs,
     log: &Log,
 ) -> Result<ExitCode, Failure> {
-    let made = make(cli, store, args, log, true)?;
+    let made = make(cli, store, &args.bundle, log, true)?;
     made.created.leave()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -44,30 +41,21 @@ pub(super) fn run(
 pub(super) fn make(
     cli: &Cli,
     store: &Store,
-    args: &CreateArgs,
+    args: &BundleArgs,
     log: &Log,
     detached: bool,
 ) -> Result<Made, Failure> {
     let bundle = std::path::absolute(&args.bundle).map_err(Failure::io("resolve --bundle"))?;
-    let config = bundle.join("config.json");
-    let spec = spec::load(&config)?;
+    let spec = spec::load(&bundle.join("config.json"))?;
     let source = source(cli, &spec, &args.id, &bundle)?;
     let mut plan = Plan::from_spec(&spec, &source)?;
-    plan.process.preserve_fds = args.preserve_fds;
-    let terminal = plan.process.terminal;
-    match (&args.console_socket, terminal, detached) {
-        (None, true, true) => {
-            return Err(Failure::Usage(
-                "a terminal needs --console-socket here".into(),
-            ));
-        }
-        (Some(_), false, _) => {
-            return Err(Failure::Usage(
-                "--console-socket without process.terminal".into(),
-            ));
-        }
-        _ => {}
-    }
+    home::add(&mut plan.process, rootfs_path(&plan.rootfs.source));
+    let passed = pass_listen_fds(&mut plan.process)?;
+    check_preserved(passed, args.preserve_fds)?;
+    plan.process.preserve_fds = passed + args.preserve_fds;
+    plan.process.new_keyring = !args.no_new_keyring;
+    plan.rootfs.no_pivot = args.no_pivot;
+    check_terminal(args, plan.process.terminal, detached)?;
     let (directory, lock) = store.reserve(&args.id)?;
     crash_point!("create: directory made");
     let made = launch_and_record(store, &spec, &plan, &directory, args);
@@ -83,10 +71,23 @@ pub(super) fn make(
     for what in created.degraded() {
         log.warn(what);
     }
+    log.debug(|| format!("container `{}` is process {}", args.id, created.pid()));
     Ok(Made {
         created,
         _lock: lock,
     })
+}
+
+fn check_terminal(args: &BundleArgs, terminal: bool, detached: bool) -> Result<(), Failure> {
+    match (&args.console_socket, terminal, detached) {
+        (None, true, true) => Err(Failure::Usage(
+            "a terminal needs --console-socket here".into(),
+        )),
+        (Some(_), false, _) => Err(Failure::Usage(
+            "--console-socket without process.terminal".into(),
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn launch_and_record(
@@ -94,7 +95,7 @@ fn launch_and_record(
     spec: &Spec,
     plan: &Plan,
     directory: &Path,
-    args: &CreateArgs,
+    args: &BundleArgs,
 ) -> Result<Created, Failure> {
     let cgroup = match plan.cgroup.mode {
         CgroupMode::Disabled => None,
@@ -109,6 +110,7 @@ fn launch_and_record(
         start_time: 0,
         created: log::now(),
         cgroup,
+        no_new_keyring: args.no_new_keyring,
         annotations: spec
             .annotations()
             .iter()
@@ -155,8 +157,14 @@ fn source(cli: &Cli, spec: &Spec, id: &str, bundle: &Path) -> Result<Source, Fai
         .root()
         .as_ref()
         .map_or(Path::new("rootfs"), |root| root.path());
-    let cgroup = match cli.cgroup_manager {
+    let cgroup = match cli.manager() {
         CgroupManager::Disabled => CgroupMode::Disabled,
+        CgroupManager::Systemd => {
+            return Err(Failure::Unsupported {
+                what: "--systemd-cgroup".to_owned(),
+                reason: "systemd is not asked for groups".to_owned(),
+            });
+        }
         CgroupManager::Cgroupfs => CgroupMode::Managed {
             degraded_ok: !cli.strict_limits,
         },
@@ -175,47 +183,4 @@ fn rootfs_path(source: &RootfsSource) -> &PathBuf {
         RootfsSource::Path(path) => path,
         RootfsSource::Overlay { upper, .. } => upper,
     }
-}
-
-/// The streams of this process, for the container to inherit.
-pub(super) fn own_streams() -> Result<ProcessIo, Failure> {
-    let copy = |fd: std::os::fd::BorrowedFd<'_>| {
-        fd.try_clone_to_owned()
-            .map_err(Failure::io("copy a standard stream"))
-    };
-    Ok(ProcessIo::Fds {
-        stdin: copy(io::stdin().as_fd())?,
-        stdout: copy(io::stdout().as_fd())?,
-        stderr: copy(io::stderr().as_fd())?,
-    })
-}
-
-/// Sends a terminal's master side the way engines receive it: one descriptor with some bytes.
-pub(super) fn send_console(path: &Path, master: &OwnedFd) -> io::Result<()> {
-    let socket = UnixStream::connect(path)?;
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [master.as_fd()];
-    control.push(SendAncillaryMessage::ScmRights(&fds));
-    let name = io::IoSlice::new(b"/dev/ptmx");
-    rustix::net::sendmsg(&socket, &[name], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
-}
-
-/// Writes a pid file whole, by rename: a watcher never reads half a number.
-pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
-    let failed = || Failure::io(format!("write the pid file `{}`", path.display()));
-    let name = path
-        .file_name()
-        .ok_or_else(|| Failure::Usage("--pid-file names no file".into()))?;
-    let fresh = path.with_file_name(format!(".{}", name.to_string_lossy()));
-    let opened = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .open(&fresh);
-    let mut file = opened.map_err(failed())?;
-    write!(file, "{pid}").map_err(failed())?;
-    std::fs::rename(&fresh, path).map_err(failed())
 }

@@ -34,11 +34,7 @@ pub(super) fn delete(store: &Store, id: &str, force: bool, log: &Log) -> Result<
     let status = store.status(&record)?;
     if status != Status::Stopped {
         if !force {
-            return Err(Failure::WrongStatus {
-                verb: "delete",
-                id: id.to_owned(),
-                status,
-            });
+            return Err(Failure::wrong_status("delete", id, status));
         }
         kill_init(&record)?;
     }

@@ -1,61 +1,99 @@
 //! `exec`: a further process in a running container.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
+use berth_oci::cgroup::Cgroup;
 use berth_oci::launch::{self, ProcessIo};
 use berth_oci::plan::ExecPlan;
 use berth_oci::spec;
-use berth_oci::state::{Status, Store};
-use oci_spec::runtime::{Process, Spec};
+use berth_oci::state::{Record, Status, Store};
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 
-use super::{Failure, create, foreground};
+use super::handover::{check_preserved, own_streams, send_console, write_pid_file};
+use super::{Failure, foreground, home, kept_spec};
 use crate::cli::ExecArgs;
 use crate::log::Log;
 
-pub(super) fn run(store: &Store, args: &ExecArgs, _log: &Log) -> Result<ExitCode, Failure> {
+pub(super) fn run(store: &Store, args: &ExecArgs, log: &Log) -> Result<ExitCode, Failure> {
+    exec(store, args, log).map_err(|failure| Failure::Exec(Box::new(failure)))
+}
+
+fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<ExitCode, Failure> {
     let record = store.load(&args.id)?;
     let status = store.status(&record)?;
-    if !matches!(status, Status::Running | Status::Created) {
-        return Err(Failure::WrongStatus {
-            verb: "exec in",
-            id: args.id.clone(),
-            status,
-        });
+    let frozen_is_fine = args.ignore_paused && status == Status::Paused;
+    if !matches!(status, Status::Running | Status::Created) && !frozen_is_fine {
+        return Err(Failure::wrong_status("exec in", &args.id, status));
     }
-    let spec = spec::parse(
-        &store.get(&args.id, "config.json")?,
-        Path::new("config.json"),
-    )?;
+    let spec = kept_spec(store, &args.id)?;
     let process = process(args, &spec)?;
-    let mut plan = ExecPlan::new(&spec, &process, record.pid, record.cgroup.clone())?;
+    let mut plan = ExecPlan::new(&spec, &process, record.pid, group(args, &record)?)?;
+    home::add(
+        &mut plan.process,
+        Path::new(&format!("/proc/{}/root", record.pid)),
+    );
+    check_preserved(0, args.preserve_fds)?;
     plan.process.preserve_fds = args.preserve_fds;
-    let io = if plan.process.terminal {
-        ProcessIo::Terminal { size: None }
-    } else {
-        create::own_streams()?
-    };
-    if plan.process.terminal && args.detach && args.console_socket.is_none() {
+    plan.process.new_keyring = !record.no_new_keyring;
+    let terminal = plan.process.terminal;
+    if terminal && args.detach && args.console_socket.is_none() {
         return Err(Failure::Usage(
             "a detached terminal needs --console-socket".into(),
         ));
     }
-    let (running, mut console) = launch::exec(&plan, io).map_err(Failure::Exec)?;
-    if let Some(path) = &args.console_socket {
-        let master = console
-            .take()
-            .ok_or_else(|| Failure::Usage("--console-socket without a terminal".into()))?;
+    if !terminal && args.console_socket.is_some() {
+        return Err(Failure::Usage("--console-socket without a terminal".into()));
+    }
+    let io = if terminal {
+        ProcessIo::Terminal { size: None }
+    } else {
+        own_streams()?
+    };
+    let (running, mut console) = launch::exec(&plan, io)?;
+    log.debug(|| format!("process {} in container `{}`", running.pid, args.id));
+    if let Some((path, master)) = args
+        .console_socket
+        .as_ref()
+        .zip(console.take_if(|_| args.console_socket.is_some()))
+    {
         let action = format!("send the terminal to `{}`", path.display());
-        create::send_console(path, &master).map_err(Failure::io(action))?;
+        send_console(path, &master).map_err(Failure::io(action))?;
     }
     if let Some(path) = &args.pid_file {
-        create::write_pid_file(path, running.pid)?;
+        write_pid_file(path, running.pid)?;
     }
     if args.detach {
         return Ok(ExitCode::SUCCESS);
     }
     let code = foreground::Session::open(console)?.wait(&running)?;
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+}
+
+/// The cgroup to be born into: the container's, or an existing one below it (`--cgroup`).
+fn group(args: &ExecArgs, record: &Record) -> Result<Option<PathBuf>, Failure> {
+    let Some(below) = &args.cgroup else {
+        return Ok(record.cgroup.clone());
+    };
+    let refused = |reason: &str| Failure::Usage(format!("--cgroup `{}` {reason}", below.display()));
+    if below.to_string_lossy().contains(':') {
+        return Err(refused(
+            "names a controller, which cgroup v2 has no separate groups for",
+        ));
+    }
+    if below.components().any(|part| part == Component::ParentDir) {
+        return Err(refused("contains `..`"));
+    }
+    let own = record
+        .cgroup
+        .as_ref()
+        .ok_or_else(|| refused("needs a container with a cgroup"))?;
+    let inside = below
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_)));
+    let path = own.join(inside.collect::<PathBuf>());
+    Cgroup::open(&path)?;
+    Ok(Some(path))
 }
 
 /// The process of `--process`, or the container's own with what the flags change.
@@ -98,7 +136,54 @@ fn process(args: &ExecArgs, spec: &Spec) -> Result<Process, Failure> {
     if args.no_new_privs {
         process.set_no_new_privileges(Some(true));
     }
+    if let Some(profile) = &args.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if let Some(label) = &args.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    add_capabilities(&mut process, &args.cap)?;
     Ok(process)
+}
+
+/// Adds to the sets that a program of root starts with. The ambient set, which would outlast a
+/// change of user, and the inheritable one stay as they are (CVE-2022-29162).
+fn add_capabilities(process: &mut Process, names: &[String]) -> Result<(), Failure> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut added = Capabilities::new();
+    for name in names {
+        let known = serde_json::from_value::<Capability>(name.as_str().into());
+        added.insert(known.map_err(|_| Failure::Usage(format!("`{name}` is not a capability")))?);
+    }
+    let mut sets = process.capabilities().clone().unwrap_or_else(none);
+    let with = |set: &Option<Capabilities>| {
+        Some(
+            set.iter()
+                .flatten()
+                .chain(&added)
+                .copied()
+                .collect::<Capabilities>(),
+        )
+    };
+    sets.set_bounding(with(sets.bounding()));
+    sets.set_permitted(with(sets.permitted()));
+    sets.set_effective(with(sets.effective()));
+    process.set_capabilities(Some(sets));
+    Ok(())
+}
+
+/// A process without any capability.
+fn none() -> LinuxCapabilities {
+    let mut sets = LinuxCapabilities::default();
+    let empty = || Some(Capabilities::new());
+    sets.set_bounding(empty());
+    sets.set_permitted(empty());
+    sets.set_effective(empty());
+    sets.set_inheritable(empty());
+    sets.set_ambient(empty());
+    sets
 }
 
 /// `UID` or `UID:GID`, plain decimal numbers below 2³² − 1 and nothing else (CVE-2026-30892).

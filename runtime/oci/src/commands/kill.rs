@@ -2,39 +2,58 @@
 
 use std::process::ExitCode;
 
+use berth_oci::cgroup::Cgroup;
 use berth_oci::state::{Status, Store};
 use berth_sys::process;
+use oci_spec::runtime::LinuxNamespaceType;
 
-use super::{Failure, cgroup};
+use super::{Failure, kept_spec};
 use crate::cli::KillArgs;
 
 pub(super) fn run(store: &Store, args: &KillArgs) -> Result<ExitCode, Failure> {
     let signal = parse_signal(&args.signal)?;
     let record = store.load(&args.id)?;
-    if args.all && record.cgroup.is_some() {
-        signal_all(&cgroup(&record)?, signal)?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let init = record
         .init()
         .map_err(Failure::io("find the container's init"))?;
-    let Some(init) = init else {
-        return Err(Failure::WrongStatus {
-            verb: "kill",
-            id: args.id.clone(),
-            status: Status::Stopped,
-        });
-    };
-    process::pidfd_send_signal(init, signal)
-        .map_err(Failure::io(format!("signal container `{}`", args.id)))?;
+    // Without a PID namespace of its own the end of init does not end the others, so SIGKILL means
+    // them too; without init nobody but --all is left to be meant.
+    let everything =
+        args.all || (init.is_some() && signal == libc::SIGKILL && shares_pids(store, &args.id)?);
+    if everything && let Some(path) = &record.cgroup {
+        match Cgroup::open(path) {
+            Err(error) if error.is_not_found() => {} // a stopped container whose group is gone
+            group => signal_all(&group?, signal)?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    match init {
+        Some(init) => process::pidfd_send_signal(init, signal)
+            .map_err(Failure::io(format!("signal container `{}`", args.id)))?,
+        None if args.all => {}
+        None => return Err(Failure::wrong_status("kill", &args.id, Status::Stopped)),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn signal_all(group: &berth_oci::cgroup::Cgroup, signal: i32) -> Result<(), Failure> {
+/// Whether the container's processes do not have a PID namespace of their own.
+fn shares_pids(store: &Store, id: &str) -> Result<bool, Failure> {
+    let spec = kept_spec(store, id)?;
+    let namespaces = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_ref());
+    Ok(!namespaces
+        .into_iter()
+        .flatten()
+        .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()))
+}
+
+fn signal_all(group: &Cgroup, signal: i32) -> Result<(), Failure> {
     if signal == libc::SIGKILL {
         return Ok(group.kill()?);
     }
-    for pid in group.processes()? {
+    for pid in group.all_processes()? {
         // A process that ends between the two calls needs no signal.
         if let Ok(pidfd) = process::pidfd_open(pid) {
             drop(process::pidfd_send_signal(pidfd, signal));

@@ -1,109 +1,47 @@
 //! One OCI verb a file; what they share is here.
 
+mod checkpoint;
 mod create;
 mod delete;
+mod events;
 mod exec;
+mod failure;
 mod features;
 mod foreground;
+mod handover;
+mod home;
 mod kill;
 mod list;
+mod owner;
+mod pause;
 mod ps;
 mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
-use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use berth_oci::cgroup::{Cgroup, CgroupError};
-use berth_oci::hooks::{self, HookError};
-use berth_oci::launch::LaunchError;
+use berth_oci::cgroup::Cgroup;
+use berth_oci::hooks;
 use berth_oci::plan::{CgroupMode, Hook, Hooks, Plan, RootfsSource, Source};
-use berth_oci::spec::{self as oci, LoadError, SpecErrors};
-use berth_oci::state::{Record, StateError, Status, Store};
+use berth_oci::spec as oci;
+use berth_oci::state::{Record, Store};
+use clap::CommandFactory;
+use oci_spec::runtime::Spec;
+
+pub use failure::Failure;
 
 use crate::cli::{Cli, Command};
 use crate::log::Log;
 
-/// Why a verb failed, as the user reads it.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The bundle's config.json cannot be loaded.
-    #[error("{}", chain(.0))]
-    Load(#[from] LoadError),
-    /// The spec is wrong or asks for what is not supported.
-    #[error("invalid spec: {0}")]
-    Spec(#[from] SpecErrors),
-    /// The container's state.
-    #[error("{}", chain(.0))]
-    State(#[from] StateError),
-    /// Making the container or its process.
-    #[error("{0}")]
-    Launch(#[from] LaunchError),
-    /// Making a further process in a container: exit code 255 tells it from the process's own.
-    #[error("exec failed: {0}")]
-    Exec(LaunchError),
-    /// A hook of the spec.
-    #[error("{}", chain(.0))]
-    Hook(#[from] HookError),
-    /// The container's cgroup.
-    #[error("{}", chain(.0))]
-    Cgroup(#[from] CgroupError),
-    /// The verb does not fit the container's status.
-    #[error("cannot {verb} container `{id}`: it is {}", status.as_str())]
-    WrongStatus {
-        /// What was asked.
-        verb: &'static str,
-        /// Of which container.
-        id: String,
-        /// Its status.
-        status: Status,
-    },
-    /// An argument that means nothing.
-    #[error("{0}")]
-    Usage(String),
-    /// A file of the host.
-    #[error("cannot {action}: {source}")]
-    Io {
-        /// What was tried, with the object.
-        action: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl Failure {
-    /// The exit code engines expect: 255 from a failed exec, else 1.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Failure::Exec(_) => ExitCode::from(255),
-            _ => ExitCode::FAILURE,
-        }
-    }
-
-    fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
-        move |source| Failure::Io {
-            action: action.into(),
-            source,
-        }
-    }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
-}
-
 /// Performs the verb.
 pub fn run(cli: &Cli, log: &Log) -> Result<ExitCode, Failure> {
-    let store = Store::new(std::path::absolute(&cli.root).map_err(Failure::io("resolve --root"))?);
+    let root = std::path::absolute(&cli.root).map_err(Failure::io("resolve --root"))?;
+    log.debug(|| format!("state directory `{}`, {:?}", root.display(), cli.command));
+    let store = Store::new(root);
     match &cli.command {
         Command::Create(args) => create::run(cli, &store, args, log),
         Command::Start(args) => start::run(&store, &args.id, log),
@@ -111,33 +49,29 @@ pub fn run(cli: &Cli, log: &Log) -> Result<ExitCode, Failure> {
         Command::State(args) => state::run(&store, &args.id),
         Command::Kill(args) => kill::run(&store, args),
         Command::Delete(args) => delete::run(&store, &args.id, args.force, log),
-        Command::List(args) => list::run(&store, args),
+        Command::List(args) => list::run(&store, args, log),
         Command::Exec(args) => exec::run(&store, args, log),
-        Command::Pause(args) => freeze(&store, &args.id, true),
-        Command::Resume(args) => freeze(&store, &args.id, false),
+        Command::Pause(args) => pause::run(&store, &args.id, true),
+        Command::Resume(args) => pause::run(&store, &args.id, false),
         Command::Ps(args) => ps::run(&store, args),
+        Command::Update(args) => update::run(&store, args, log),
+        Command::Events(args) => events::run(&store, args),
         Command::Spec(args) => spec::run(args),
         Command::Features => features::run(),
+        Command::Checkpoint(_) => Err(checkpoint::refused("checkpoint")),
+        Command::Restore(_) => Err(checkpoint::refused("restore")),
+        Command::Completion { shell } => {
+            let out = &mut std::io::stdout();
+            clap_complete::generate(*shell, &mut Cli::command(), "berth-oci", out);
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
-fn freeze(store: &Store, id: &str, frozen: bool) -> Result<ExitCode, Failure> {
-    let _lock = store.lock(id)?;
-    let record = store.load(id)?;
-    let status = store.status(&record)?;
-    let (verb, fits) = match frozen {
-        true => ("pause", matches!(status, Status::Running | Status::Created)),
-        false => ("resume", status == Status::Paused),
-    };
-    if !fits {
-        return Err(Failure::WrongStatus {
-            verb,
-            id: id.to_owned(),
-            status,
-        });
-    }
-    cgroup(&record)?.freeze(frozen)?;
-    Ok(ExitCode::SUCCESS)
+/// The spec as it was at `create`, with the limits of later updates.
+fn kept_spec(store: &Store, id: &str) -> Result<Spec, Failure> {
+    let bytes = store.get(id, "config.json")?;
+    Ok(oci::parse(&bytes, Path::new("config.json"))?)
 }
 
 /// Runs the hooks that `choose` picks from the container's kept spec. By the specification a failure
@@ -150,8 +84,7 @@ fn late_hooks(
     choose: fn(&Hooks) -> &[Hook],
 ) {
     let run = || -> Result<(), Failure> {
-        let bytes = store.get(&record.id, "config.json")?;
-        let spec = oci::parse(&bytes, Path::new("config.json"))?;
+        let spec = kept_spec(store, &record.id)?;
         if spec.hooks().is_none() {
             return Ok(());
         }

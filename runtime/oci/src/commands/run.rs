@@ -14,8 +14,8 @@ pub(super) fn run(
     args: &RunArgs,
     log: &Log,
 ) -> Result<ExitCode, Failure> {
-    let mut made = create::make(cli, store, &args.create, log, args.detach)?;
-    let id = &args.create.id;
+    let mut made = create::make(cli, store, &args.bundle, log, args.detach)?;
+    let id = &args.bundle.id;
     let session = match foreground::Session::open(made.created.take_console()) {
         Ok(session) => session,
         Err(error) => {

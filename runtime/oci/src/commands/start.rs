@@ -20,11 +20,7 @@ pub(super) fn start(store: &Store, id: &str, log: &Log) -> Result<(), Failure> {
     let record = store.load(id)?;
     let status = store.status(&record)?;
     if status != Status::Created {
-        return Err(Failure::WrongStatus {
-            verb: "start",
-            id: id.to_owned(),
-            status,
-        });
+        return Err(Failure::wrong_status("start", id, status));
     }
     launch::open_gate(&store.gate(id)?)?;
     crash_point!("start: program executed");

@@ -5,17 +5,17 @@ use std::process::ExitCode;
 use berth_oci::state::{Record, Status, Store};
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::{Failure, owner};
 
 pub(super) fn run(store: &Store, id: &str) -> Result<ExitCode, Failure> {
     let record = store.load(id)?;
     let status = store.status(&record)?;
-    println!("{:#}", value(&record, status));
+    println!("{:#}", value(store, &record, status));
     Ok(ExitCode::SUCCESS)
 }
 
 /// The fields of the specification, and those runc adds.
-pub(super) fn value(record: &Record, status: Status) -> Value {
+pub(super) fn value(store: &Store, record: &Record, status: Status) -> Value {
     let mut value = json!({
         "ociVersion": record.oci_version,
         "id": record.id,
@@ -24,7 +24,7 @@ pub(super) fn value(record: &Record, status: Status) -> Value {
         "bundle": record.bundle,
         "rootfs": record.rootfs,
         "created": record.created,
-        "owner": "",
+        "owner": store.owner(&record.id).map(owner::name).unwrap_or_default(),
     });
     if !record.annotations.is_empty() {
         value["annotations"] = json!(record.annotations);

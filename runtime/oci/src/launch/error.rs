@@ -41,7 +41,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Why a launch failed: ``rootfs: mount `proc` on `/proc`: EPERM (Operation not permitted)``.
+/// Why a launch failed: ``rootfs: mount `proc` on `/proc`: EPERM (operation not permitted)``.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchError {
     /// In which part.
@@ -118,12 +118,22 @@ impl fmt::Display for LaunchError {
         write!(f, "{}: {}", self.stage, self.step)?;
         if let Some(errno) = self.errno {
             let errno = nix::errno::Errno::from_raw(errno);
-            write!(f, ": {errno:?} ({})", errno.desc())?;
+            write!(f, ": {errno:?} ({})", lower_first(errno.desc()))?;
         }
         if !self.detail.is_empty() {
             write!(f, ": {}", self.detail)?;
         }
         Ok(())
+    }
+}
+
+/// Engines look for the texts as Go prints them: `no such file or directory`, `permission denied`.
+fn lower_first(text: &str) -> String {
+    let mut letters = text.chars();
+    let second_is_small = text.chars().nth(1).is_none_or(|c| !c.is_ascii_uppercase());
+    match letters.next() {
+        Some(first) if second_is_small => first.to_ascii_lowercase().to_string() + letters.as_str(),
+        _ => text.to_owned(),
     }
 }
 

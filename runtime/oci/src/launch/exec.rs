@@ -40,8 +40,9 @@ impl Started<'_> {
             Err(error) => error,
             Ok(()) => {
                 let error = process::execve(&self.program, &self.process.args, &self.process.env);
-                let program = self.program.to_string_lossy();
-                LaunchError::from_io(Stage::Exec, format!("execute `{program}`"), &error)
+                // The form in which engines expect it: `exec: "program": reason`.
+                let program = format!("{:?}", self.program.to_string_lossy());
+                LaunchError::from_io(Stage::Exec, program, &error)
             }
         };
         (error, self.channel)
@@ -72,7 +73,7 @@ impl Started<'_> {
 pub(super) fn find_program(process: &ProcessPlan) -> Result<CString, LaunchError> {
     let name = process.args.first().map_or(c"", CString::as_c_str);
     let wanted = Path::new(OsStr::from_bytes(name.to_bytes()));
-    let step = || format!("find `{}`", wanted.display());
+    let step = || format!("{:?}", wanted.display().to_string());
     if name.to_bytes().contains(&b'/') {
         executable(wanted).at(Stage::Exec, step)?;
         return Ok(name.to_owned());

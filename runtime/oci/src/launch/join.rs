@@ -42,7 +42,7 @@ impl<'a> Joining<'a> {
     pub(super) fn enter(self) -> Result<InNamespaces<'a>, LaunchError> {
         let Joining { session, join } = self;
         let plan = session.plan;
-        detach_from_parent(&session.channel)?;
+        detach_from_parent(&session.channel, plan.process.new_keyring)?;
         stdio::install(&session.io).at(Stage::Join, || "install the standard streams".into())?;
         for namespace in &join {
             let kind = namespace.kind().proc_name();
@@ -100,13 +100,16 @@ pub(super) fn run_hooks(hooks: &[Hook], plan: &Plan, status: &str) -> Result<(),
 }
 
 /// Leaves what ties the process to its maker: session, umask, keyring, traceability.
-pub(super) fn detach_from_parent(channel: &Channel) -> Result<(), LaunchError> {
+pub(super) fn detach_from_parent(channel: &Channel, new_keyring: bool) -> Result<(), LaunchError> {
     creds::set_dumpable(false).at(Stage::Join, || "become untraceable".into())?;
     match rustix::process::setsid() {
         Ok(_) | Err(Errno::PERM) => {} // PERM: it leads a session already
         Err(errno) => return Err(errno).at(Stage::Join, || "start a session".into()),
     }
     rustix::process::umask(rustix::fs::Mode::empty());
+    if !new_keyring {
+        return Ok(());
+    }
     match process::new_session_keyring() {
         Ok(()) => Ok(()),
         // Kernels without keyrings have nothing to leak; a full quota is reported.

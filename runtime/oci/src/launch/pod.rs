@@ -110,7 +110,7 @@ fn prepare(
 ) -> Result<OwnedFd, LaunchError> {
     process::close_inherited(&[channel.as_fd(), plan.pause.as_fd()])
         .at(Stage::Join, || "close the parent's descriptors".into())?;
-    join::detach_from_parent(channel)?;
+    join::detach_from_parent(channel, true)?;
     stdio::install(&null_streams()?).at(Stage::Join, || "install the standard streams".into())?;
     let proc = ProcFs::private().at(Stage::Join, || "open a private procfs".into())?;
     if let Some(adjust) = plan.oom_score_adj {

@@ -57,7 +57,11 @@ impl<'a> InNamespaces<'a> {
             session.plan,
             "creating",
         )?;
-        mount::pivot_into(&root).at(Stage::Rootfs, || "pivot into the new root".into())?;
+        if plan.no_pivot {
+            mount::change_root(&root).at(Stage::Rootfs, || "change the root".into())?;
+        } else {
+            mount::pivot_into(&root).at(Stage::Rootfs, || "pivot into the new root".into())?;
+        }
         set_root_propagation(&root, plan.propagation)?;
         rootfs::enter_working_directory(&root, &session.plan.process.cwd)?;
         Ok(Pivoted { session, proc })

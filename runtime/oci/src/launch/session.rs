@@ -102,7 +102,7 @@ fn prepare(
     keep.extend(stdio::borrowed(io));
     process::close_inherited_from(3 + plan.process.preserve_fds, &keep)
         .at(Stage::Join, || "close the parent's descriptors".into())?;
-    join::detach_from_parent(channel)?;
+    join::detach_from_parent(channel, plan.process.new_keyring)?;
     stdio::install(io).at(Stage::Join, || "install the standard streams".into())?;
     let proc = ProcFs::private().at(Stage::Join, || "open a private procfs".into())?;
     if let Some(adjust) = plan.process.oom_score_adj {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 
 /// The largest `config.json` that is read, in bytes.
 pub const MAX_SPEC_BYTES: u64 = 4 << 20;
@@ -58,6 +58,11 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Spec, LoadError> {
 
 /// Parses the process object of an exec, as strictly as a spec.
 pub fn parse_process(bytes: &[u8], path: &Path) -> Result<Process, LoadError> {
+    strict(bytes, path)
+}
+
+/// Parses the limits of an update, as strictly as a spec.
+pub fn parse_resources(bytes: &[u8], path: &Path) -> Result<LinuxResources, LoadError> {
     strict(bytes, path)
 }
 

@@ -8,7 +8,9 @@ pub(crate) use validate::{mount_options, sysctl_file};
 
 use std::fmt;
 
-pub use load::{LoadError, load, load_process, parse, parse_process};
+pub use load::{
+    LoadError, MAX_SPEC_BYTES, load, load_process, parse, parse_process, parse_resources,
+};
 
 /// One thing that is wrong with a spec, or in it and not supported.
 #[derive(Debug, Clone, PartialEq, Eq)]

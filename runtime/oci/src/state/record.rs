@@ -57,6 +57,9 @@ pub struct Record {
     pub created: String,
     /// The cgroup, absolute; none if the container has none of its own.
     pub cgroup: Option<PathBuf>,
+    /// Whether its processes keep the session keyring of who makes them.
+    #[serde(default)]
+    pub no_new_keyring: bool,
     /// Annotations of the spec.
     pub annotations: BTreeMap<String, String>,
 }
@@ -136,6 +139,7 @@ mod tests {
             start_time: start_time(pid).unwrap(),
             created: String::new(),
             cgroup: None,
+            no_new_keyring: false,
             annotations: BTreeMap::new(),
         };
         assert!(record.init().unwrap().is_some());

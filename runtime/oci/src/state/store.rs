@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use berth_sys::root::RootDir;
@@ -21,10 +21,10 @@ pub enum StateError {
     #[error("`{0}` is not a container id")]
     BadId(String),
     /// `create` of an id that is in use.
-    #[error("container with id `{0}` exists already")]
+    #[error("container with given ID already exists: `{0}`")]
     Exists(String),
     /// No such container.
-    #[error("container `{0}` does not exist")]
+    #[error("container does not exist: `{0}`")]
     NotFound(String),
     /// The directory or a file in it failed.
     #[error("cannot {action} the state of `{id}`")]
@@ -202,6 +202,13 @@ impl Store {
     /// Notes that the container was started.
     pub fn started(&self, id: &str) -> Result<(), StateError> {
         std::fs::remove_file(self.gate(id)?).map_err(|error| self.access("write", id, error))
+    }
+
+    /// User id of who made the container.
+    pub fn owner(&self, id: &str) -> Result<u32, StateError> {
+        std::fs::symlink_metadata(self.directory(id)?)
+            .map(|metadata| metadata.uid())
+            .map_err(|error| self.access("observe", id, error))
     }
 
     /// Forgets a container.

@@ -72,6 +72,7 @@ pub(super) fn plan(
             .console_size()
             .map(|size| (side(size.height()), side(size.width()))),
         preserve_fds: 0,
+        new_keyring: true,
     }
 }
 

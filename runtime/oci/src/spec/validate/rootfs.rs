@@ -37,6 +37,7 @@ pub(super) fn plan(
     RootfsPlan {
         source: source.rootfs.clone(),
         readonly: readonly || overlay_readonly,
+        no_pivot: false,
         propagation: propagation(linux, errors),
         mounts: mounts::plan(spec, source, namespaces, errors),
         devices: devices(linux, errors),
