@@ -7,6 +7,7 @@ mod cri;
 mod hierarchy;
 mod host;
 mod memory;
+mod monitor;
 mod oci;
 mod pod;
 mod runtime;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::dist;
+use crate::signal::Interrupts;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -54,6 +56,23 @@ pub struct Options {
 struct Terms {
     pairs: usize,
     counts: bool,
+}
+
+impl Terms {
+    /// Takes the pairs; one before them warms the page cache.
+    fn pairs(
+        &self,
+        interrupts: &mut Interrupts,
+        mut pair: impl FnMut() -> Result<(f64, f64)>,
+    ) -> Result<Vec<(f64, f64)>> {
+        pair()?;
+        (0..self.pairs)
+            .map(|_| {
+                interrupts.check()?;
+                pair()
+            })
+            .collect()
+    }
 }
 
 /// Measures and prints one line a case and peer.

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::monitor::Monitor;
 use super::runtime::Runtime;
 use super::sample::Comparison;
 use super::{Terms, counts, hierarchy};
@@ -48,6 +49,8 @@ struct Bundles {
     lasting: PathBuf,
     /// The process prints which cgroups it is in.
     telling: PathBuf,
+    /// What their specifications are made from.
+    specification: Value,
 }
 
 /// berth and a peer under the same terms.
@@ -86,9 +89,21 @@ pub fn run(
         for case in &BRIEF {
             tell(&sides.compare(case, terms, &mut interrupts)?)?;
         }
+        let pod = folder.path().join(peer.name);
+        fs::create_dir(&pod)?;
+        let mut monitor = Monitor::start(programs, &pod, &bundles.specification)?;
+        let started = terms.pairs(&mut interrupts, || {
+            let theirs = sides.theirs.two_processes(&bundles.brief)?;
+            Ok((monitor.container()?, theirs))
+        })?;
+        tell(&sides.comparison("start-in-monitor", started, String::new()))?;
         let _ours = sides.ours.lasting(&bundles.lasting)?;
         let _theirs = sides.theirs.lasting(&bundles.lasting)?;
         tell(&sides.compare(&EXEC, terms, &mut interrupts)?)?;
+        let executed = terms.pairs(&mut interrupts, || {
+            Ok((monitor.exec()?, sides.theirs.exec_detached()?))
+        })?;
+        tell(&sides.comparison("exec-in-monitor", executed, String::new()))?;
     }
     Ok(())
 }
@@ -120,32 +135,32 @@ impl Sides<'_> {
             (case.run)(runtime, self.bundles)?;
             Ok(started.elapsed().as_secs_f64() * 1000.0)
         };
-        // the first pair warms the page cache
-        let mut measured = Vec::new();
-        for _ in 0..=terms.pairs {
-            interrupts.check()?;
-            measured.push((measure(&self.ours)?, measure(&self.theirs)?));
-        }
-        measured.remove(0);
-        let mut note = self.note.clone();
+        let measured = terms.pairs(interrupts, || {
+            Ok((measure(&self.ours)?, measure(&self.theirs)?))
+        })?;
+        let mut counted = String::new();
         if terms.counts {
             for runtime in [&self.ours, &self.theirs] {
                 let run = |runtime: &Runtime| (case.run)(runtime, self.bundles);
                 let counts = counts::of(runtime, self.folder, case.lines, run)?;
-                note.push_str(&format!(
+                counted.push_str(&format!(
                     "; {}: {} system calls, {} processes and threads",
                     runtime.name, counts.calls, counts.processes
                 ));
             }
         }
-        Ok(Comparison {
+        Ok(self.comparison(case.name, measured, counted))
+    }
+
+    fn comparison(&self, case: &str, pairs: Vec<(f64, f64)>, counted: String) -> Comparison {
+        Comparison {
             bench: "oci",
-            case: case.name.into(),
+            case: case.into(),
             unit: "ms",
             peer: self.theirs.name.clone(),
-            pairs: measured,
-            note,
-        })
+            pairs,
+            note: format!("{}{counted}", self.note),
+        }
     }
 }
 
@@ -177,12 +192,14 @@ fn groups_made(own: &str, container: &str) -> String {
 fn make_bundles(folder: &Path) -> Result<Bundles> {
     let rootfs = folder.join("rootfs");
     bundle::unpack_busybox(&rootfs)?;
+    // the oldest peer here knows version 1.0.2
+    let mut specification = bundle::specification(&["/bin/true"], &rootfs);
+    specification["ociVersion"] = json!("1.0.2");
     let make = |name: &str, arguments: &[&str]| -> Result<PathBuf> {
         let bundle = folder.join(name);
         fs::create_dir(&bundle)?;
-        let mut spec: Value = bundle::specification(arguments, &rootfs);
-        // the oldest peer here knows version 1.0.2
-        spec["ociVersion"] = json!("1.0.2");
+        let mut spec = specification.clone();
+        spec["process"]["args"] = json!(arguments);
         fs::write(bundle.join("config.json"), serde_json::to_vec(&spec)?)?;
         Ok(bundle)
     };
@@ -190,6 +207,7 @@ fn make_bundles(folder: &Path) -> Result<Bundles> {
         brief: make("brief", &["/bin/true"])?,
         lasting: make("lasting", &["/bin/sleep", "100000"])?,
         telling: make("telling", &["/bin/cat", "/proc/self/cgroup"])?,
+        specification,
     })
 }
 

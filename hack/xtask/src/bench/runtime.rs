@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -60,6 +61,18 @@ impl Runtime {
         self.call(&["delete", ID])
     }
 
+    /// Milliseconds from the bundle to a running program: create and start. The rest of its life
+    /// is waited for, and not counted.
+    pub fn two_processes(&self, bundle: &Path) -> Result<f64> {
+        let asked = Instant::now();
+        let init = self.create(bundle)?;
+        self.call(&["start", ID])?;
+        let taken = asked.elapsed();
+        ended(&init)?;
+        self.call(&["delete", ID])?;
+        Ok(taken.as_secs_f64() * 1000.0)
+    }
+
     /// One process from the bundle to the exit.
     pub fn run(&self, bundle: &Path) -> Result<()> {
         self.call(&["run", "--bundle", &bundle.display().to_string(), ID])
@@ -74,6 +87,13 @@ impl Runtime {
     /// A further process in the container that `lasting` holds.
     pub fn exec(&self) -> Result<()> {
         self.call(&["exec", ID, "/bin/true"])
+    }
+
+    /// Milliseconds to a further process that runs, without waiting for its end.
+    pub fn exec_detached(&self) -> Result<f64> {
+        let asked = Instant::now();
+        self.call(&["exec", "--detach", ID, "/bin/true"])?;
+        Ok(asked.elapsed().as_secs_f64() * 1000.0)
     }
 
     /// A container that runs until the returned handle is ended.
