@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 
-use crate::cli::{Cli, LogFormat};
+use crate::cli::{Global, LogFormat};
 
 /// Where messages go.
 #[derive(Debug)]
@@ -15,12 +15,12 @@ pub struct Log {
 
 impl Log {
     /// Opens what the command line asks for.
-    pub fn open(cli: &Cli) -> io::Result<Log> {
+    pub fn open(global: &Global) -> io::Result<Log> {
         let open = |path| OpenOptions::new().create(true).append(true).open(path);
         Ok(Log {
-            file: cli.log.as_ref().map(open).transpose()?,
-            format: cli.log_format,
-            debug: cli.debug,
+            file: global.log.as_ref().map(open).transpose()?,
+            format: global.log_format,
+            debug: global.debug,
         })
     }
 

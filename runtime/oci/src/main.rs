@@ -6,11 +6,26 @@ mod log;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use cli::Request;
+
+/// What a wrong command line ends with.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    let log = match log::Log::open(&cli) {
+    let cli = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Request::Run(cli)) => cli,
+        Ok(Request::Version) => {
+            println!("{}", cli::version());
+            return ExitCode::SUCCESS;
+        }
+        Ok(Request::Help(verb)) => return help(verb.as_deref()),
+        Err(error) => {
+            let verb = error.verb().unwrap_or_default();
+            eprintln!("berth-oci: {error}\nSee `berth-oci help {verb}`.");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let log = match log::Log::open(&cli.global) {
         Ok(log) => log,
         Err(error) => {
             eprintln!("berth-oci: cannot open the log: {error}");
@@ -22,6 +37,19 @@ fn main() -> ExitCode {
         Err(failure) => {
             log.error(&failure.to_string());
             failure.exit_code()
+        }
+    }
+}
+
+fn help(verb: Option<&str>) -> ExitCode {
+    match cli::help(verb) {
+        Some(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        None => {
+            eprintln!("berth-oci: unknown verb `{}`", verb.unwrap_or_default());
+            ExitCode::from(USAGE)
         }
     }
 }

@@ -1,19 +1,30 @@
 //! The command line: verbs and flags of runc, as far as they mean something here.
+//!
+//! Tables of flags, not a parser's builder: an engine runs this program three times for each
+//! container, and building every verb's parser was a third of what a verb cost (docs/adr/0013).
 
+mod completion;
 mod container;
+mod doc;
+mod flag;
+mod help;
 mod observe;
+mod parse;
 mod process;
 mod resources;
 
-pub use container::{BundleArgs, CreateArgs, DeleteArgs, RunArgs, SpecArgs};
+pub use completion::{Shell, script};
+pub use container::{BundleArgs, DeleteArgs, RunArgs, SpecArgs};
 pub use observe::{EventsArgs, ListArgs, OutputFormat, PsArgs};
+pub use parse::{UsageError, parse};
 pub use process::{ExecArgs, KillArgs};
 pub use resources::UpdateArgs;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use doc::{FlagDoc, OperandDoc};
+use flag::{Arguments, Flag, Operand, Slot};
 
 /// Newest version of the runtime specification that is followed.
 pub const SPEC_VERSION: &str = "1.3.0";
@@ -24,73 +35,123 @@ pub const COMMIT: &str = match option_env!("BERTH_COMMIT") {
     None => "unknown",
 };
 
-/// What engines read from `--version`: a line `… version X`, then `commit:` and `spec:`.
-static VERSION: LazyLock<String> = LazyLock::new(|| {
-    let version = env!("CARGO_PKG_VERSION");
-    format!("version {version}\ncommit: {COMMIT}\nspec: {SPEC_VERSION}")
-});
+/// What the words of the command line ask for.
+#[derive(Debug)]
+pub enum Request {
+    /// To carry out a verb.
+    Run(Box<Cli>),
+    /// The help of a verb, or of the program.
+    Help(Option<String>),
+    /// What this program is.
+    Version,
+}
 
-/// Run containers from OCI bundles
-///
-/// A bundle is a directory with a `config.json` (the OCI runtime specification) and usually the root
-/// file system beside it. `berth-oci spec` writes a template to start from; then
-///
-///     berth-oci run NAME
-///
-/// runs it. Engines use `create`, `start`, `kill` and `delete` instead. Verbs, flags and answers are
-/// those of runc, so that podman, docker, containerd and CRI-O can use this program in its place.
-#[derive(Debug, Parser)]
-#[command(
-    name = "berth-oci",
-    version = VERSION.as_str(),
-    disable_version_flag = true,
-    verbatim_doc_comment,
-    after_help = "Exit status: 0 done; 1 failed; 2 wrong usage; 255 exec could not make its process; in the \
-                  foreground run and exec end with the process's own code, 128 + N after signal N."
-)]
+/// A verb with all its arguments.
+#[derive(Debug)]
 pub struct Cli {
-    /// Directory for the state of containers; should lie on a tmpfs
-    #[arg(
-        long,
-        global = true,
-        default_value = "/run/berth-oci",
-        value_name = "DIR"
-    )]
-    pub root: PathBuf,
-    /// Write messages to this file; errors still go to standard error too
-    #[arg(long, global = true, value_name = "FILE")]
-    pub log: Option<PathBuf>,
-    /// Format of the messages
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-    /// Also write what the verb does
-    #[arg(long, global = true)]
-    pub debug: bool,
-    /// Let systemd make the cgroup; `linux.cgroupsPath` is then slice:prefix:name
-    #[arg(long, global = true)]
-    pub systemd_cgroup: bool,
-    /// How cgroups are managed
-    #[arg(long, global = true, value_enum, default_value_t = CgroupManager::Cgroupfs, value_name = "MANAGER")]
-    pub cgroup_manager: CgroupManager,
-    /// Refuse a container whose limits this host cannot enforce, instead of warning
-    #[arg(long, global = true)]
-    pub strict_limits: bool,
-    /// Go on without a cgroup where none may be made: true, false, or auto: where not run by root
-    #[arg(long, value_enum, default_value_t = Rootless::Auto, value_name = "WHEN")]
-    pub rootless: Rootless,
-    /// Ignored, as by runc: there is no checkpoint
-    #[arg(long, global = true, hide = true, value_name = "PATH")]
-    pub criu: Option<PathBuf>,
-    /// Print version, commit and version of the specification
-    #[arg(short = 'v', long, action = ArgAction::Version)]
-    version: Option<bool>,
-    /// What to do
-    #[command(subcommand)]
+    /// Those of every verb.
+    pub global: Global,
+    /// The verb.
     pub command: Command,
 }
 
+/// Arguments of every verb.
+#[derive(Debug)]
+pub struct Global {
+    /// Directory for the state of containers.
+    pub root: PathBuf,
+    /// Where messages go.
+    pub log: Option<PathBuf>,
+    /// Format of the messages.
+    pub log_format: LogFormat,
+    /// Also write what the verb does.
+    pub debug: bool,
+    /// Let systemd make the cgroup.
+    pub systemd_cgroup: bool,
+    /// How cgroups are managed.
+    pub cgroup_manager: CgroupManager,
+    /// Refuse a container whose limits this host cannot enforce.
+    pub strict_limits: bool,
+    /// When a cgroup that may not be made is done without.
+    pub rootless: Rootless,
+}
+
+impl Default for Global {
+    fn default() -> Self {
+        Global {
+            root: "/run/berth-oci".into(),
+            log: None,
+            log_format: LogFormat::Text,
+            debug: false,
+            systemd_cgroup: false,
+            cgroup_manager: CgroupManager::Cgroupfs,
+            strict_limits: false,
+            rootless: Rootless::Auto,
+        }
+    }
+}
+
+impl Arguments for Global {
+    const FLAGS: &'static [&'static [Flag<Self>]] = &[&[
+        Flag::<Self>::value(
+            "root",
+            "DIR",
+            "Directory for the state of containers; should lie on a tmpfs",
+            |g, word| g.root.put(word),
+        )
+        .default("/run/berth-oci"),
+        Flag::<Self>::value(
+            "log",
+            "FILE",
+            "Write messages to this file; errors still go to standard error too",
+            |g, word| g.log.put(word),
+        ),
+        Flag::<Self>::choice(
+            "log-format",
+            &["text", "json"],
+            "Format of the messages",
+            |g, word| g.log_format.put(word),
+        )
+        .default("text"),
+        Flag::<Self>::switch("debug", "Also write what the verb does", |g, on| {
+            g.debug = on;
+        }),
+        Flag::<Self>::switch(
+            "systemd-cgroup",
+            "Let systemd make the cgroup; `linux.cgroupsPath` is then slice:prefix:name",
+            |g, on| g.systemd_cgroup = on,
+        ),
+        Flag::<Self>::choice(
+            "cgroup-manager",
+            &["cgroupfs", "systemd", "disabled"],
+            "How cgroups are managed",
+            |g, word| g.cgroup_manager.put(word),
+        )
+        .default("cgroupfs"),
+        Flag::<Self>::switch(
+            "strict-limits",
+            "Refuse a container whose limits this host cannot enforce, instead of warning",
+            |g, on| g.strict_limits = on,
+        ),
+        Flag::<Self>::choice(
+            "rootless",
+            &["true", "false", "auto"],
+            "Go on without a cgroup where none may be made; auto: where not run by root",
+            |g, word| g.rootless.put(word),
+        )
+        .default("auto"),
+        Flag::<Self>::value(
+            "criu",
+            "PATH",
+            "Ignored, as by runc: there is no checkpoint",
+            |_, _| Ok(()),
+        )
+        .hidden(),
+    ]];
+}
+
 /// Format of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// `time="…" level=… msg="…"`
     Text,
@@ -99,7 +160,7 @@ pub enum LogFormat {
 }
 
 /// How cgroups are managed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupManager {
     /// Through the file system
     Cgroupfs,
@@ -110,7 +171,7 @@ pub enum CgroupManager {
 }
 
 /// When a cgroup that may not be made is done without.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rootless {
     /// Always
     True,
@@ -120,8 +181,198 @@ pub enum Rootless {
     Auto,
 }
 
-impl Cli {
-    /// The manager that the flags choose together.
+/// Lets a word that the table's list of choices has let through choose the value.
+macro_rules! choices {
+    ($($choice:ty { $($word:literal => $value:expr),* $(,)? })*) => {$(
+        impl Slot for $choice {
+            fn put(&mut self, word: OsString) -> Result<(), String> {
+                *self = match word.to_str() {
+                    $(Some($word) => $value,)*
+                    _ => return Err(format!("`{}` is not known", word.display())),
+                };
+                Ok(())
+            }
+        }
+    )*};
+}
+
+choices! {
+    LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json }
+    CgroupManager {
+        "cgroupfs" => CgroupManager::Cgroupfs,
+        "systemd" => CgroupManager::Systemd,
+        "disabled" => CgroupManager::Disabled,
+    }
+    Rootless { "true" => Rootless::True, "false" => Rootless::False, "auto" => Rootless::Auto }
+    Shell { "bash" => Shell::Bash, "fish" => Shell::Fish, "zsh" => Shell::Zsh }
+    OutputFormat { "table" => OutputFormat::Table, "json" => OutputFormat::Json }
+}
+
+/// A container's id as only argument.
+#[derive(Debug, Default)]
+pub struct IdArg {
+    /// Id of the container.
+    pub id: String,
+}
+
+impl Arguments for IdArg {
+    const OPERANDS: &'static [Operand<Self>] = &[Operand::one(
+        "CONTAINER",
+        "Id of the container",
+        |a, word| a.id.put(word),
+    )];
+}
+
+/// No arguments.
+#[derive(Debug, Default)]
+pub struct NoArgs;
+
+impl Arguments for NoArgs {}
+
+/// Arguments of a verb that is refused whatever they are.
+#[derive(Debug, Default)]
+pub struct RefusedArgs;
+
+impl Arguments for RefusedArgs {
+    const OPERANDS: &'static [Operand<Self>] =
+        &[Operand::rest("WORD", "Taken and not read", |_, _| Ok(()))];
+}
+
+/// Arguments of `completion`.
+#[derive(Debug, Default)]
+pub struct CompletionArgs {
+    /// The shell.
+    pub shell: Shell,
+}
+
+impl Arguments for CompletionArgs {
+    const OPERANDS: &'static [Operand<Self>] =
+        &[Operand::one("SHELL", "bash, fish or zsh", |a, word| {
+            a.shell.put(word)
+        })];
+}
+
+/// The verbs with their arguments.
+#[derive(Debug)]
+pub enum Command {
+    /// Everything but the program.
+    Create(BundleArgs),
+    /// The program.
+    Start(IdArg),
+    /// All of a container's life.
+    Run(RunArgs),
+    /// What it is now.
+    State(IdArg),
+    /// A signal.
+    Kill(KillArgs),
+    /// Its end.
+    Delete(DeleteArgs),
+    /// All containers.
+    List(ListArgs),
+    /// A further process.
+    Exec(ExecArgs),
+    /// Freezing.
+    Pause(IdArg),
+    /// Thawing.
+    Resume(IdArg),
+    /// Its processes.
+    Ps(PsArgs),
+    /// Other limits.
+    Update(UpdateArgs),
+    /// What it uses.
+    Events(EventsArgs),
+    /// A template.
+    Spec(SpecArgs),
+    /// What the runtime supports.
+    Features(NoArgs),
+    /// Refused.
+    Checkpoint(RefusedArgs),
+    /// Refused.
+    Restore(RefusedArgs),
+    /// A shell's script.
+    Completion(CompletionArgs),
+}
+
+/// A verb as it is understood and told.
+pub struct Verb {
+    /// As typed.
+    pub name: &'static str,
+    /// One line: what it does.
+    pub about: &'static str,
+    /// More about it, for its own help; may be empty.
+    pub more: &'static str,
+    flags: fn() -> Vec<FlagDoc>,
+    operands: fn() -> Vec<OperandDoc>,
+    parse: Parse,
+}
+
+type Parse =
+    fn(&'static str, &mut lexopt::Parser, &mut Global) -> Result<Option<Command>, UsageError>;
+
+impl Verb {
+    const fn new<A: Arguments>(name: &'static str, parse: Parse, about: &'static str) -> Verb {
+        Verb {
+            name,
+            about,
+            more: "",
+            flags: doc::flags::<A>,
+            operands: doc::operands::<A>,
+            parse,
+        }
+    }
+
+    const fn more(mut self, more: &'static str) -> Verb {
+        self.more = more;
+        self
+    }
+}
+
+/// A verb of the table: its name, its variant of [`Command`] with its arguments, what it does.
+macro_rules! verb {
+    ($name:literal, $variant:ident($arguments:ty), $about:literal) => {
+        Verb::new::<$arguments>(
+            $name,
+            |name, words, global| parse::verb(name, words, global, Command::$variant),
+            $about,
+        )
+    };
+}
+
+/// All verbs, in the order of the help.
+pub static VERBS: &[Verb] = &[
+    verb!("create", Create(BundleArgs), "Create a container, ready to start").more(
+        "Makes namespaces, cgroup and root file system, confines the process, and leaves it waiting for\n\
+         `start`. With `process.terminal` the terminal goes to --console-socket.",
+    ),
+    verb!("start", Start(IdArg), "Start a created container"),
+    verb!("run", Run(RunArgs), "Create, start, wait for and delete a container"),
+    verb!("state", State(IdArg), "Print the state of a container as JSON"),
+    verb!("kill", Kill(KillArgs), "Send a signal to a container"),
+    verb!("delete", Delete(DeleteArgs), "Delete a stopped container"),
+    verb!("list", List(ListArgs), "List containers"),
+    verb!("exec", Exec(ExecArgs), "Run a further process in a container").more(
+        "The process has the rights of the container's own, as far as --process or the flags do not say\n\
+         otherwise. Everything after the container's id is the command.",
+    ),
+    verb!("pause", Pause(IdArg), "Freeze all processes of a container"),
+    verb!("resume", Resume(IdArg), "Thaw all processes of a container"),
+    verb!("ps", Ps(PsArgs), "Print the processes of a container"),
+    verb!("update", Update(UpdateArgs), "Change the limits of a container")
+        .more("A limit that is not given, or 0, stays as it is."),
+    verb!("events", Events(EventsArgs), "Print what a container uses, and when it ran out of memory"),
+    verb!("spec", Spec(SpecArgs), "Write a template config.json"),
+    verb!(
+        "features",
+        Features(NoArgs),
+        "Print what this runtime supports as JSON (features.md of the runtime specification)"
+    ),
+    verb!("checkpoint", Checkpoint(RefusedArgs), "Refused: a container cannot be checkpointed"),
+    verb!("restore", Restore(RefusedArgs), "Refused: a container cannot be restored"),
+    verb!("completion", Completion(CompletionArgs), "Print a completion script for a shell"),
+];
+
+impl Global {
+    /// The manager of cgroups that the flags choose together.
     pub fn manager(&self) -> CgroupManager {
         if self.systemd_cgroup {
             CgroupManager::Systemd
@@ -131,124 +382,20 @@ impl Cli {
     }
 }
 
-/// The verbs.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Create a container, ready to start
-    ///
-    /// Makes namespaces, cgroup and root file system, confines the process, and leaves it waiting
-    /// for `start`. With `process.terminal` the terminal goes to --console-socket.
-    Create(CreateArgs),
-    /// Start a created container
-    Start(IdArg),
-    /// Create, start, wait for and delete a container
-    Run(RunArgs),
-    /// Print the state of a container as JSON
-    State(IdArg),
-    /// Send a signal to a container
-    Kill(KillArgs),
-    /// Delete a stopped container
-    Delete(DeleteArgs),
-    /// List containers
-    List(ListArgs),
-    /// Run a further process in a container
-    ///
-    /// The process has the rights of the container's own, as far as --process or the flags do not
-    /// say otherwise.
-    Exec(Box<ExecArgs>),
-    /// Freeze all processes of a container
-    Pause(IdArg),
-    /// Thaw all processes of a container
-    Resume(IdArg),
-    /// Print the processes of a container
-    Ps(PsArgs),
-    /// Change the limits of a container
-    Update(Box<UpdateArgs>),
-    /// Print what a container uses, and when it ran out of memory
-    Events(EventsArgs),
-    /// Write a template config.json
-    Spec(SpecArgs),
-    /// Print what this runtime supports as JSON (features.md of the runtime specification)
-    Features,
-    /// Refused: a container cannot be checkpointed
-    Checkpoint(RefusedArgs),
-    /// Refused: a container cannot be restored
-    Restore(RefusedArgs),
-    /// Print a completion script for a shell
-    Completion {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
+/// What engines read from `--version`: a line `… version X`, then `commit:` and `spec:`.
+pub fn version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("berth-oci version {version}\ncommit: {COMMIT}\nspec: {SPEC_VERSION}")
 }
 
-/// A container's id.
-#[derive(Debug, Args)]
-pub struct IdArg {
-    /// Id of the container
-    #[arg(value_name = "CONTAINER")]
-    pub id: String,
-}
-
-/// Arguments of a verb that is refused whatever they are.
-#[derive(Debug, Args)]
-pub struct RefusedArgs {
-    /// Taken and not read
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub rest: Vec<std::ffi::OsString>,
+/// The text that answers [`Request::Help`]; nothing for what is no verb.
+pub fn help(verb: Option<&str>) -> Option<String> {
+    let Some(name) = verb else {
+        return Some(help::program());
+    };
+    let verb = VERBS.iter().find(|verb| verb.name == name)?;
+    Some(help::verb(verb))
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::{CommandFactory, Parser};
-
-    use super::Cli;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn engines_find_their_version_lines() {
-        let error = Cli::try_parse_from(["berth-oci", "--version"]).unwrap_err();
-        let text = error.to_string();
-        let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("berth-oci version 0."), "{text}");
-        assert!(lines[1].starts_with("commit: "), "{text}");
-        assert_eq!(lines[2], "spec: 1.3.0");
-    }
-
-    /// The calls of containerd's shim, conmon, buildah and CRI-O.
-    #[test]
-    fn the_calls_of_engines_are_understood() {
-        for line in [
-            "--root /r --log /l --log-format json --systemd-cgroup create --bundle /b --pid-file /p id",
-            "--root /r --log /l --log-format json create --bundle /b --pid-file /p --no-pivot \
-             --no-new-keyring --console-socket /s id",
-            "--root /r --log /l --log-format json start id",
-            "--root /r --log /l --log-format json kill --all id 9",
-            "--root /r --log /l --log-format json delete --force id",
-            "--root /r --log /l --log-format json exec --process /p --console-socket /s --detach --pid-file /f id",
-            "--root /r --log /l --log-format json update --resources=- id",
-            "--root /r --log /l --log-format json events --stats id",
-            "--root /r --log /l --log-format json ps --format json id",
-            "--log-format=json --log=/l --root=/r create --bundle /b --pid-file /p --preserve-fds 2 id",
-            "--rootless=auto exec --pid-file /p --process /f --detach --tty --console-socket /s id",
-            "--systemd-cgroup --root=/r kill id KILL",
-            "--root /r run --no-pivot --no-subreaper --keep -d id",
-            "exec -t -e A=1 -e B=2 -u 1:2 -g 3 -g 4 --cap CAP_CHOWN -c CAP_KILL --cwd /x --no-new-privs \
-             --apparmor p --process-label l --cgroup sub --ignore-paused id ls -la --root",
-            "update --memory 10m --memory-swap -1 --cpu-share 5 --cpuset-cpus 0 --pids-limit 7 id",
-            "ps id -o pid,args",
-            "checkpoint --image-path /x --leave-running id",
-            "restore --bundle /b --detach id",
-            "spec --rootless --bundle /b",
-            "--criu /usr/sbin/criu --debug list --quiet --format json",
-        ] {
-            let words = std::iter::once("berth-oci").chain(line.split_whitespace());
-            if let Err(error) = Cli::try_parse_from(words) {
-                panic!("{line}: {error}");
-            }
-        }
-    }
-}
+mod tests;

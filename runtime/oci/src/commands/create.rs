@@ -16,7 +16,7 @@ use super::handover::{
     check_preserved, own_streams, pass_listen_fds, send_console, write_pid_file,
 };
 use super::{Failure, home};
-use crate::cli::{BundleArgs, CgroupManager, Cli, CreateArgs};
+use crate::cli::{BundleArgs, CgroupManager, Global};
 use crate::log::{self, Log};
 
 /// A container that was made, with its place in the store.
@@ -26,12 +26,12 @@ pub(super) struct Made {
 }
 
 pub(super) fn run(
-    cli: &Cli,
+    global: &Global,
     store: &Store,
-    args: &CreateArgs,
+    args: &BundleArgs,
     log: &Log,
 ) -> Result<ExitCode, Failure> {
-    let made = make(cli, store, &args.bundle, log, true)?;
+    let made = make(global, store, args, log, true)?;
     made.created.leave()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -39,7 +39,7 @@ pub(super) fn run(
 /// Makes the container and its record; after a failure nothing is left. With `detached`, a terminal
 /// goes to the console socket, which is then needed.
 pub(super) fn make(
-    cli: &Cli,
+    global: &Global,
     store: &Store,
     args: &BundleArgs,
     log: &Log,
@@ -47,7 +47,7 @@ pub(super) fn make(
 ) -> Result<Made, Failure> {
     let bundle = std::path::absolute(&args.bundle).map_err(Failure::io("resolve --bundle"))?;
     let spec = spec::load(&bundle.join("config.json"))?;
-    let source = source(cli, &spec, &args.id, &bundle)?;
+    let source = source(global, &spec, &args.id, &bundle)?;
     let mut plan = Plan::from_spec(&spec, &source)?;
     home::add(&mut plan.process, rootfs_path(&plan.rootfs.source));
     let passed = pass_listen_fds(&mut plan.process)?;
@@ -152,12 +152,12 @@ fn launch_and_record(
     Ok(created)
 }
 
-fn source(cli: &Cli, spec: &Spec, id: &str, bundle: &Path) -> Result<Source, Failure> {
+fn source(global: &Global, spec: &Spec, id: &str, bundle: &Path) -> Result<Source, Failure> {
     let path = spec
         .root()
         .as_ref()
         .map_or(Path::new("rootfs"), |root| root.path());
-    let cgroup = match cli.manager() {
+    let cgroup = match global.manager() {
         CgroupManager::Disabled => CgroupMode::Disabled,
         CgroupManager::Systemd => {
             return Err(Failure::Unsupported {
@@ -166,7 +166,7 @@ fn source(cli: &Cli, spec: &Spec, id: &str, bundle: &Path) -> Result<Source, Fai
             });
         }
         CgroupManager::Cgroupfs => CgroupMode::Managed {
-            degraded_ok: !cli.strict_limits,
+            degraded_ok: !global.strict_limits,
         },
     };
     let rootfs = RootfsSource::Path(bundle.join(path));

@@ -29,23 +29,22 @@ use berth_oci::hooks;
 use berth_oci::plan::{CgroupMode, Hook, Hooks, Plan, RootfsSource, Source};
 use berth_oci::spec as oci;
 use berth_oci::state::{Record, Store};
-use clap::CommandFactory;
 use oci_spec::runtime::Spec;
 
 pub use failure::Failure;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{self, Cli, Command};
 use crate::log::Log;
 
 /// Performs the verb.
 pub fn run(cli: &Cli, log: &Log) -> Result<ExitCode, Failure> {
-    let root = std::path::absolute(&cli.root).map_err(Failure::io("resolve --root"))?;
+    let root = std::path::absolute(&cli.global.root).map_err(Failure::io("resolve --root"))?;
     log.debug(|| format!("state directory `{}`, {:?}", root.display(), cli.command));
     let store = Store::new(root);
     match &cli.command {
-        Command::Create(args) => create::run(cli, &store, args, log),
+        Command::Create(args) => create::run(&cli.global, &store, args, log),
         Command::Start(args) => start::run(&store, &args.id, log),
-        Command::Run(args) => run::run(cli, &store, args, log),
+        Command::Run(args) => run::run(&cli.global, &store, args, log),
         Command::State(args) => state::run(&store, &args.id),
         Command::Kill(args) => kill::run(&store, args),
         Command::Delete(args) => delete::run(&store, &args.id, args.force, log),
@@ -57,12 +56,11 @@ pub fn run(cli: &Cli, log: &Log) -> Result<ExitCode, Failure> {
         Command::Update(args) => update::run(&store, args, log),
         Command::Events(args) => events::run(&store, args),
         Command::Spec(args) => spec::run(args),
-        Command::Features => features::run(),
+        Command::Features(_) => features::run(),
         Command::Checkpoint(_) => Err(checkpoint::refused("checkpoint")),
         Command::Restore(_) => Err(checkpoint::refused("restore")),
-        Command::Completion { shell } => {
-            let out = &mut std::io::stdout();
-            clap_complete::generate(*shell, &mut Cli::command(), "berth-oci", out);
+        Command::Completion(args) => {
+            print!("{}", cli::script(args.shell));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use berth_oci::state::Store;
 
 use super::{Failure, create, delete, foreground, start};
-use crate::cli::{Cli, RunArgs};
+use crate::cli::{Global, RunArgs};
 use crate::log::Log;
 
 pub(super) fn run(
-    cli: &Cli,
+    global: &Global,
     store: &Store,
     args: &RunArgs,
     log: &Log,
 ) -> Result<ExitCode, Failure> {
-    let mut made = create::make(cli, store, &args.bundle, log, args.detach)?;
+    let mut made = create::make(global, store, &args.bundle, log, args.detach)?;
     let id = &args.bundle.id;
     let session = match foreground::Session::open(made.created.take_console()) {
         Ok(session) => session,
