@@ -122,6 +122,17 @@ pub struct Namespaces {
     pub create: Vec<NamespaceKind>,
     /// Kinds to join, each with the path of its file.
     pub join: Vec<(NamespaceKind, PathBuf)>,
+    /// Maps of a new user namespace; those which a joined one must have, or empty.
+    pub ids: IdMaps,
+}
+
+/// A pair of id maps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct IdMaps {
+    /// User ids.
+    pub uids: Vec<IdMap>,
+    /// Group ids.
+    pub gids: Vec<IdMap>,
 }
 
 /// The root file system of a container.
@@ -181,15 +192,6 @@ pub struct IdMapPlan {
     pub maps: Option<IdMaps>,
     /// Whether the mounts below are translated too (`ridmap`).
     pub recursive: bool,
-}
-
-/// A pair of id maps.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct IdMaps {
-    /// User ids.
-    pub uids: Vec<IdMap>,
-    /// Group ids.
-    pub gids: Vec<IdMap>,
 }
 
 /// What a mount shows.
@@ -365,6 +367,14 @@ pub struct ExecPlan {
 }
 
 impl Plan {
+    /// Whether a namespace of this kind is joined by its path.
+    pub fn joins(&self, kind: NamespaceKind) -> bool {
+        self.namespaces
+            .join
+            .iter()
+            .any(|(joined, _)| *joined == kind)
+    }
+
     /// Checks the whole spec and resolves it; all errors are returned at once, each with its JSON path.
     pub fn from_spec(spec: &Spec, source: &Source) -> Result<Plan, SpecErrors> {
         crate::spec::validate::plan(spec, source)

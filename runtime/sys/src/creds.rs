@@ -104,6 +104,15 @@ pub fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     }
     let groups: Vec<Gid> = groups.iter().map(|&group| Gid::from_raw(group)).collect();
     rustix::thread::set_thread_groups(&groups)?;
+    set_ids_but_groups(uid, gid)
+}
+
+/// Sets all three gids, then all three uids of the calling thread; the supplementary groups stay,
+/// for a user namespace which forbids setgroups(2).
+pub fn set_ids_but_groups(uid: u32, gid: u32) -> io::Result<()> {
+    if uid == u32::MAX || gid == u32::MAX {
+        return Err(rustix::io::Errno::INVAL.into());
+    }
     let gid = Gid::from_raw(gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     let uid = Uid::from_raw(uid);
@@ -120,6 +129,44 @@ pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
         DumpableBehavior::NotDumpable
     };
     Ok(rustix::process::set_dumpable_behavior(behavior)?)
+}
+
+/// Runs `act` with other ids for access to files (setfsuid(2)), and with every permitted capability
+/// in effect: new files get these ids, and their permissions still do not count.
+pub fn with_fs_ids<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> io::Result<T> {
+    let before = rustix::thread::capabilities(None)?;
+    let (own_uid, own_gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    let raised = CapabilitySets {
+        effective: before.permitted,
+        ..before
+    };
+    change_fs_ids(uid, gid)?;
+    // Leaving id 0 took the capabilities over files out of the effective set (capabilities(7)).
+    let result = rustix::thread::set_capabilities(None, raised).map(|()| act());
+    change_fs_ids(own_uid.as_raw(), own_gid.as_raw())?;
+    rustix::thread::set_capabilities(None, before)?;
+    Ok(result?)
+}
+
+fn change_fs_ids(uid: u32, gid: u32) -> io::Result<()> {
+    // Both return the id before, and fail only by leaving it; u32::MAX is no id and only reads.
+    set_fs_gid(gid);
+    set_fs_uid(uid);
+    if set_fs_uid(u32::MAX) == uid && set_fs_gid(u32::MAX) == gid {
+        Ok(())
+    } else {
+        Err(rustix::io::Errno::PERM.into())
+    }
+}
+
+fn set_fs_uid(uid: u32) -> u32 {
+    // SAFETY: the call takes one number and passes no memory.
+    unsafe { libc::setfsuid(uid) as u32 }
+}
+
+fn set_fs_gid(gid: u32) -> u32 {
+    // SAFETY: as for setfsuid.
+    unsafe { libc::setfsgid(gid) as u32 }
 }
 
 /// Soft and hard limit of one resource (`RLIMIT_*` number) of the calling process.

@@ -23,6 +23,14 @@ pub struct IdMap {
     pub length: u32,
 }
 
+/// What `id` inside is outside; none where the map has it not.
+pub fn outside(map: &[IdMap], id: u32) -> Option<u32> {
+    map.iter().find_map(|line| {
+        let offset = id.checked_sub(line.inside)?;
+        (offset < line.length).then(|| line.outside.checked_add(offset))?
+    })
+}
+
 /// The text of a map, as one write to `uid_map` or `gid_map` takes it.
 pub fn text(map: &[IdMap]) -> String {
     map.iter()
@@ -40,7 +48,19 @@ pub fn user_namespace(uids: &[IdMap], gids: &[IdMap]) -> io::Result<OwnedFd> {
     if uids.is_empty() || gids.is_empty() {
         return Err(Errno::INVAL.into());
     }
-    let (stay, leave) = pipe_with(PipeFlags::CLOEXEC)?;
+    user_namespace_by(|holder| {
+        let folder = format!("/proc/{}", holder.pid());
+        fs::write(format!("{folder}/uid_map"), text(uids))?;
+        fs::write(format!("{folder}/gid_map"), text(gids))
+    })
+}
+
+/// As [`user_namespace`], with the maps written by `write`, which gets the process that stays
+/// alive in the namespace for as long as that takes.
+pub fn user_namespace_by<E: From<io::Error>>(
+    write: impl FnOnce(&Child) -> Result<(), E>,
+) -> Result<OwnedFd, E> {
+    let (stay, leave) = pipe_with(PipeFlags::CLOEXEC).map_err(io::Error::from)?;
     let args = CloneArgs {
         namespaces: libc::CLONE_NEWUSER,
         ..CloneArgs::default()
@@ -52,18 +72,14 @@ pub fn user_namespace(uids: &[IdMap], gids: &[IdMap]) -> io::Result<OwnedFd> {
         }
         0
     })?;
-    let namespace = write_and_open(&holder, uids, gids);
+    // The holder is not collected yet, so its number is still its own.
+    let namespace = write(&holder).and_then(|()| {
+        let file = fs::File::open(format!("/proc/{}/ns/user", holder.pid()))?;
+        Ok(OwnedFd::from(file))
+    });
     drop(leave);
     process::wait(holder.pidfd())?;
     namespace
-}
-
-/// The holder is not collected yet, so its number is still its own.
-fn write_and_open(holder: &Child, uids: &[IdMap], gids: &[IdMap]) -> io::Result<OwnedFd> {
-    let folder = format!("/proc/{}", holder.pid());
-    fs::write(format!("{folder}/uid_map"), text(uids))?;
-    fs::write(format!("{folder}/gid_map"), text(gids))?;
-    Ok(fs::File::open(format!("{folder}/ns/user"))?.into())
 }
 
 #[cfg(test)]
@@ -85,6 +101,8 @@ mod tests {
             },
         ];
         assert_eq!(text(&map), "0 100000 1000\n1000 0 1\n");
+        assert_eq!(outside(&map, 999), Some(100_999));
+        assert_eq!((outside(&map, 1000), outside(&map, 1001)), (Some(0), None));
     }
 
     #[test]

@@ -5,6 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+/// `CLONE_NEWTIME` of linux/sched.h. It shares its bit with clone(2)'s exit signal, so only
+/// unshare(2), setns(2) and clone3(2) take it.
+const CLONE_NEWTIME: i32 = 0x80;
+
 /// One kind of namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NamespaceKind {
@@ -22,17 +26,20 @@ pub enum NamespaceKind {
     Cgroup,
     /// User and group ids, and the owner of the others.
     User,
+    /// Offsets of the monotonic and the boot-time clock (time_namespaces(7)).
+    Time,
 }
 
 impl NamespaceKind {
     /// Every kind, in the order in which a joiner must enter them: the user namespace gives the
     /// right to enter the others, and the mount namespace goes last because it changes what every path means.
-    pub const ALL: [NamespaceKind; 7] = [
+    pub const ALL: [NamespaceKind; 8] = [
         Self::User,
         Self::Cgroup,
         Self::Ipc,
         Self::Uts,
         Self::Net,
+        Self::Time,
         Self::Pid,
         Self::Mount,
     ];
@@ -47,6 +54,7 @@ impl NamespaceKind {
             Self::Pid => libc::CLONE_NEWPID,
             Self::Cgroup => libc::CLONE_NEWCGROUP,
             Self::User => libc::CLONE_NEWUSER,
+            Self::Time => CLONE_NEWTIME,
         }
     }
 
@@ -60,6 +68,7 @@ impl NamespaceKind {
             Self::Pid => "pid",
             Self::Cgroup => "cgroup",
             Self::User => "user",
+            Self::Time => "time",
         }
     }
 }
@@ -98,17 +107,20 @@ impl Namespace {
     /// children are born there; [`NamespaceKind::Mount`] and [`NamespaceKind::User`] need a
     /// process with one thread.
     pub fn join(&self) -> io::Result<()> {
-        set_ns(&self.fd, self.kind.flag())
+        join(&self.fd, self.kind.flag())
     }
 }
 
-/// Moves the calling thread into those namespaces of the process behind `pidfd` whose
-/// `CLONE_NEW*` bits are in `flags`, in one step (setns(2), Linux 5.8).
-pub fn join_process(pidfd: impl AsFd, flags: i32) -> io::Result<()> {
-    set_ns(&pidfd, flags)
+impl From<Namespace> for OwnedFd {
+    fn from(namespace: Namespace) -> OwnedFd {
+        namespace.fd
+    }
 }
 
-fn set_ns(fd: &impl AsFd, flags: i32) -> io::Result<()> {
+/// Moves the calling thread into the namespace behind `fd`, which must be of the one kind in
+/// `flags`; or, if `fd` is a pidfd, in one step into all those of that process whose `CLONE_NEW*`
+/// bits are in `flags` (setns(2), Linux 5.8).
+pub fn join(fd: impl AsFd, flags: i32) -> io::Result<()> {
     // SAFETY: setns takes a descriptor and a number; `fd` is borrowed, so it is open for the whole
     // call. No memory is passed. What it changes are the thread's namespaces, which no Rust value relies on.
     let rc = unsafe { libc::setns(fd.as_fd().as_raw_fd(), flags) };

@@ -17,6 +17,8 @@ pub struct CloneArgs<'a> {
     pub namespaces: i32,
     /// The cgroup2 directory the process is born into (`CLONE_INTO_CGROUP`, Linux 5.7).
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// The process becomes a child of the caller's parent (`CLONE_PARENT`), which waits for it.
+    pub sibling: bool,
 }
 
 /// A process made by [`clone_with`]. Dropping it does not end the process.
@@ -27,6 +29,12 @@ pub struct Child {
 }
 
 impl Child {
+    /// A process that somebody else cloned on behalf of the caller: its number in the caller's PID
+    /// namespace, and its pidfd.
+    pub fn adopted(pid: i32, pidfd: OwnedFd) -> Child {
+        Child { pid, pidfd }
+    }
+
     /// The process id in the caller's PID namespace.
     pub fn pid(&self) -> i32 {
         self.pid
@@ -77,6 +85,10 @@ pub fn clone_with(args: &CloneArgs<'_>, child: impl FnOnce() -> i32) -> io::Resu
         exit_signal: libc::SIGCHLD as u64,
         ..RawCloneArgs::default()
     };
+    if args.sibling {
+        raw.flags |= libc::CLONE_PARENT as u64;
+        raw.exit_signal = 0; // clone3(2): it is that of the caller itself
+    }
     if let Some(cgroup) = args.cgroup {
         raw.flags |= CLONE_INTO_CGROUP;
         raw.cgroup = cgroup.as_raw_fd() as u64;

@@ -12,7 +12,7 @@ use berth_sys::creds::{self, CapabilityMasks};
 
 use super::error::At;
 use super::exec::{Started, find_program};
-use super::join::{Session, degraded};
+use super::join::{Session, degraded, set_ids};
 use super::protocol::{Channel, ChildToParent};
 use super::{LaunchError, Stage, stdio};
 use crate::capability;
@@ -106,7 +106,7 @@ pub(super) fn confine(
         .at(Stage::Confine, || "limit the bounding set".into())?;
     creds::set_keep_capabilities(true)
         .at(Stage::Confine, || "keep capabilities over setuid".into())?;
-    creds::set_ids(process.uid, process.gid, &process.groups).at(Stage::Confine, || {
+    set_ids(process.uid, process.gid, &process.groups, proc).at(Stage::Confine, || {
         format!("become user {} of group {}", process.uid, process.gid)
     })?;
     creds::set_keep_capabilities(false)

@@ -39,11 +39,12 @@ impl Gate {
         let channel = match self {
             Gate::Parent => parent,
             Gate::Socket(listener) => {
+                let maker = parent.peer()?;
                 match parent.recv::<ParentToChild>()? {
                     Some((ParentToChild::Leave, _)) => drop(parent),
                     _ => return Err(io::ErrorKind::BrokenPipe.into()),
                 }
-                Channel::over(accept_own_user(&listener)?)
+                Channel::over(accept_user(&listener, maker.uid)?)
             }
         };
         match channel.recv::<ParentToChild>()? {
@@ -53,10 +54,12 @@ impl Gate {
     }
 }
 
-fn accept_own_user(listener: &Listener) -> io::Result<Socket> {
+/// Takes the connection of the user who made the container. In a user namespace its id reads as
+/// that of every id which is not mapped; the socket's folder is its own anyway.
+fn accept_user(listener: &Listener, uid: u32) -> io::Result<Socket> {
     loop {
         let socket = listener.accept()?;
-        if socket.peer_cred()?.uid == 0 {
+        if socket.peer_cred()?.uid == uid {
             return Ok(socket);
         }
     }

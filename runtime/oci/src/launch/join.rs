@@ -5,20 +5,22 @@
 //! and kernel parameters set, and the streams in place. The cgroup namespace is made here, not by
 //! clone3: its root is the cgroup of the process that makes it (cgroup_namespaces(7)).
 
+use std::io;
 use std::path::Path;
 
-use berth_sys::ns::{Namespace, NamespaceKind};
+use berth_sys::ns::NamespaceKind;
 use berth_sys::{creds, ns, process};
 use rustix::io::Errno;
 
 use super::error::At;
+use super::joins::Joins;
 use super::protocol::{Channel, ChildToParent, ParentToChild};
 use super::rootfs::InNamespaces;
 use super::{Gate, LaunchError, ProcessIo, Stage, stdio};
 use crate::hooks;
 use crate::plan::{Hook, Plan};
 use crate::procfs::ProcFs;
-use crate::rootfs::MapNamespaces;
+use crate::rootfs::Origin;
 
 /// What all stages of a container's child need.
 #[derive(Debug)]
@@ -27,37 +29,41 @@ pub(super) struct Session<'a> {
     pub(super) channel: Channel,
     pub(super) gate: Gate,
     pub(super) io: ProcessIo,
-    /// Where id-mapped mounts take their maps from.
-    pub(super) maps: MapNamespaces,
 }
 
 /// The child before it has joined anything.
 #[derive(Debug)]
 pub(super) struct Joining<'a> {
     pub(super) session: Session<'a>,
-    pub(super) join: Vec<Namespace>,
+    pub(super) joins: Joins,
+    pub(super) origin: Origin,
 }
 
 impl<'a> Joining<'a> {
     pub(super) fn enter(self) -> Result<InNamespaces<'a>, LaunchError> {
-        let Joining { session, join } = self;
+        let Joining {
+            session,
+            joins,
+            origin,
+        } = self;
         let plan = session.plan;
-        detach_from_parent(&session.channel, plan.process.new_keyring)?;
-        stdio::install(&session.io).at(Stage::Join, || "install the standard streams".into())?;
-        for namespace in &join {
-            let kind = namespace.kind().proc_name();
-            namespace
-                .join()
-                .at(Stage::Join, || format!("join the {kind} namespace"))?;
+        let users = plan.namespaces.has_own(NamespaceKind::User);
+        if !users {
+            detach_from_parent(&session.channel, plan.process.new_keyring)?;
         }
-        drop(join);
+        stdio::install(&session.io).at(Stage::Join, || "install the standard streams".into())?;
+        joins.enter()?;
+        let proc = ProcFs::open().at(Stage::Join, || "open a private procfs".into())?;
+        if let Some(adjust) = plan.process.oom_score_adj {
+            set_oom_score(&proc, adjust, &session.channel)?;
+        }
+        if users {
+            become_root(&proc)?;
+            detach_from_parent(&session.channel, plan.process.new_keyring)?;
+        }
         if plan.namespaces.create.contains(&NamespaceKind::Cgroup) {
             ns::unshare(NamespaceKind::Cgroup.flag())
                 .at(Stage::Join, || "make the cgroup namespace".into())?;
-        }
-        let proc = ProcFs::private().at(Stage::Join, || "open a private procfs".into())?;
-        if let Some(adjust) = plan.process.oom_score_adj {
-            set_oom_score(&proc, adjust, &session.channel)?;
         }
         set_names(plan)?;
         for (file, value) in &plan.sysctls {
@@ -69,7 +75,33 @@ impl<'a> Joining<'a> {
         if !plan.hooks.create_runtime.is_empty() {
             await_hooks(&session.channel)?;
         }
-        Ok(InNamespaces { session, proc })
+        Ok(InNamespaces {
+            session,
+            proc,
+            origin,
+        })
+    }
+}
+
+/// Takes id 0 of the user namespace: the present ids need not mean anything in it, and what is
+/// made from here on is to belong to its root.
+pub(super) fn become_root(proc: &ProcFs) -> Result<(), LaunchError> {
+    set_ids(0, 0, &[], proc).at(Stage::Join, || {
+        "become root in the user namespace".to_owned()
+    })
+}
+
+/// Takes ids. Where the user namespace forbids setgroups(2), as that of an ordinary user does, the
+/// supplementary groups stay if no other ones are asked for.
+pub(super) fn set_ids(uid: u32, gid: u32, groups: &[u32], proc: &ProcFs) -> io::Result<()> {
+    match creds::set_ids(uid, gid, groups) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && groups.is_empty() => {
+            match proc.read(Path::new("self/setgroups"))?.trim() {
+                "deny" => creds::set_ids_but_groups(uid, gid),
+                _ => Err(error),
+            }
+        }
+        done => done,
     }
 }
 

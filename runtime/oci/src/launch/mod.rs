@@ -11,12 +11,14 @@ mod error;
 mod exec;
 mod gate;
 mod join;
+mod joins;
 mod parent;
 mod pod;
 mod protocol;
 mod rootfs;
 mod session;
 mod stdio;
+mod users;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

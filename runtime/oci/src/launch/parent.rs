@@ -8,12 +8,13 @@ use berth_sys::{creds, ns};
 
 use super::error::At;
 use super::join::{Joining, Session};
+use super::joins::{self, Joins};
 use super::protocol::{Channel, ChildToParent, ParentToChild};
-use super::{Created, Gate, LaunchError, ProcessIo, Stage, stdio};
+use super::{Created, Gate, LaunchError, ProcessIo, Stage, stdio, users};
 use crate::cgroup::{Cgroup, Host, NotEnforced};
 use crate::hooks;
 use crate::plan::{CgroupMode, CgroupPlan, Plan};
-use crate::rootfs::MapNamespaces;
+use crate::rootfs::{MapNamespaces, Origin};
 use berth_sys::crash_point;
 
 /// Exit code of a child which failed before its program ran.
@@ -84,55 +85,57 @@ fn clone_child(
     gate: Gate,
     cgroup: Option<&Cgroup>,
 ) -> Result<(Child, Channel), LaunchError> {
-    let mut join = Vec::new();
-    let mut pid_namespace = None;
-    for (kind, path) in &plan.namespaces.join {
-        let step = || {
-            format!(
-                "open the {} namespace `{}`",
-                kind.proc_name(),
-                path.display()
-            )
-        };
-        let namespace = Namespace::open(*kind, path).at(Stage::Clone, step)?;
-        if *kind == NamespaceKind::Pid {
-            pid_namespace = Some(namespace);
-        } else {
-            join.push(namespace);
-        }
-    }
-    let maps = MapNamespaces::make(&plan.rootfs.mounts, None)?;
     let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
-    // The cgroup namespace is made by the child, see join.rs.
-    let made = plan
-        .namespaces
-        .create
-        .iter()
-        .filter(|kind| **kind != NamespaceKind::Cgroup);
-    let args = CloneArgs {
-        namespaces: made.fold(0, |flags, kind| flags | kind.flag()),
-        cgroup: cgroup.map(AsFd::as_fd),
+    let session = Session {
+        plan,
+        channel: theirs,
+        gate,
+        io,
     };
-    let mut inside = Some((
-        Session {
-            plan,
-            channel: theirs,
-            gate,
-            io,
-            maps,
-        },
-        join,
-    ));
-    let child = clone_into(
+    let cgroup = cgroup.map(AsFd::as_fd);
+    // The session is gone on return: the child's end of the channel, its streams and its gate.
+    let child = if plan.namespaces.has_own(NamespaceKind::User) {
+        users::clone_child(session, cgroup)?
+    } else {
+        clone_directly(session, cgroup)?
+    };
+    Ok((child, ours))
+}
+
+/// Clones the child from here: everything it joins or makes is within the caller's rights.
+fn clone_directly(
+    session: Session<'_>,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Child, LaunchError> {
+    let plan = session.plan;
+    let all = plan.namespaces.join.iter().cloned();
+    let (pid, others): (Vec<_>, Vec<_>) = all.partition(|(kind, _)| *kind == NamespaceKind::Pid);
+    let pid_namespace = pid.first().map(|(kind, path)| joins::open(*kind, path));
+    let pid_namespace = pid_namespace.transpose()?;
+    let joins = Joins::open(&others)?;
+    let args = CloneArgs {
+        namespaces: made_by_clone(plan),
+        cgroup,
+        sibling: false,
+    };
+    let maps = MapNamespaces::make(&plan.rootfs.mounts, None)?;
+    let mut inside = Some((session, joins, Origin::Here(maps)));
+    clone_into(
         pid_namespace.as_ref().map(AsFd::as_fd),
         &args,
         || match inside.take() {
-            Some((session, join)) => run(session, join),
+            Some((session, joins, origin)) => run(session, joins, origin),
             None => FAILED,
         },
-    )?;
-    drop(inside); // the child's end of the channel, its streams and its gate
-    Ok((child, ours))
+    )
+}
+
+/// `CLONE_NEW*` bits of the namespaces into which a child of `plan` is born. The user namespace
+/// exists before (users.rs), and the child makes the cgroup namespace itself (join.rs).
+pub(super) fn made_by_clone(plan: &Plan) -> i32 {
+    let made = plan.namespaces.create.iter();
+    made.filter(|kind| !matches!(kind, NamespaceKind::Cgroup | NamespaceKind::User))
+        .fold(0, |flags, kind| flags | kind.flag())
 }
 
 /// Clones with `pid_namespace` (if any; a namespace file, or a pidfd of a process in it) as the one
@@ -150,7 +153,7 @@ pub(super) fn clone_into(
     // From its first instruction on the child is seen by the processes of that namespace: it must
     // not be traceable even then (CVE-2016-9962), and it inherits that from here.
     creds::set_dumpable(false).at(Stage::Clone, || "become untraceable".into())?;
-    let joined = ns::join_process(namespace, NamespaceKind::Pid.flag())
+    let joined = ns::join(namespace, NamespaceKind::Pid.flag())
         .at(Stage::Clone, || "choose the PID namespace".into());
     let cloned = joined.and_then(|()| {
         process::clone_with(args, child).at(Stage::Clone, || "clone the child".into())
@@ -164,23 +167,24 @@ pub(super) fn clone_into(
 }
 
 /// The child, from its first to its last instruction before the program.
-fn run(session: Session<'_>, join: Vec<Namespace>) -> i32 {
+pub(super) fn run(session: Session<'_>, joins: Joins, origin: Origin) -> i32 {
     let mut keep: Vec<BorrowedFd<'_>> = vec![session.channel.as_fd()];
     keep.extend(session.gate.as_fd());
     keep.extend(stdio::borrowed(&session.io));
-    keep.extend(join.iter().map(AsFd::as_fd));
-    keep.extend(session.maps.descriptors());
+    keep.extend(joins.borrowed());
+    keep.extend(origin.descriptors());
     let closed = process::close_inherited_from(3 + session.plan.process.preserve_fds, &keep);
     // A second handle for the report, since the stages consume the session.
     let report = session.channel.try_clone();
     let outcome = closed
         .at(Stage::Join, || "close the parent's descriptors".into())
         .and_then(|()| {
-            Joining { session, join }
-                .enter()?
-                .build_rootfs()?
-                .confine()?
-                .await_start()
+            let joining = Joining {
+                session,
+                joins,
+                origin,
+            };
+            joining.enter()?.build_rootfs()?.confine()?.await_start()
         });
     let (error, channel) = match outcome {
         Ok(started) => {
@@ -214,6 +218,7 @@ fn listen(channel: &Channel, child: &Child, plan: &Plan) -> Result<Report, Launc
                 let ran = channel.send(&ParentToChild::HooksRun, &[]);
                 ran.at(Stage::Hook, || "let the child go on".into())?;
             }
+            Some((ChildToParent::Born(_), _)) => {}
             Some((ChildToParent::Ready, _)) => return Ok(report),
             Some((ChildToParent::Failed(error), _)) => return Err(error),
             None => {
@@ -239,7 +244,7 @@ pub(super) fn listen_for_exec(channel: &Channel) -> Result<Report, LaunchError> 
         {
             Some((ChildToParent::Degraded(what), _)) => report.degraded.push(what),
             Some((ChildToParent::Console, mut fds)) => report.console = fds.pop(),
-            Some((ChildToParent::Joined | ChildToParent::Ready, _)) => {}
+            Some((ChildToParent::Born(_) | ChildToParent::Joined | ChildToParent::Ready, _)) => {}
             Some((ChildToParent::Failed(error), _)) => return Err(error),
             None => return Ok(report),
         }

@@ -46,6 +46,7 @@ pub(super) fn start(plan: &PodPlan) -> Result<Running, LaunchError> {
                 flags | kind.flag()
             }),
         cgroup: cgroup.as_ref().map(AsFd::as_fd),
+        sibling: false,
     };
     let mut inside = Some(theirs);
     let child = process::clone_with(&args, || match inside.take() {

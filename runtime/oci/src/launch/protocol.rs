@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! parent                         child
+//!   │ ◀──────────── Born ──────────│   only with a user namespace, over a channel of its own
 //!   │ ◀──────────── Degraded ──────│   any number, at any point before Ready
 //!   │ ◀──────────── Joined ────────│   only with hooks of the parent
 //!   │ ──────────── HooksRun ──────▶│
@@ -16,7 +17,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use berth_sys::seqpacket::Socket;
+use berth_sys::seqpacket::{PeerCred, Socket};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::LaunchError;
@@ -28,6 +29,8 @@ pub(crate) enum ChildToParent {
     Degraded(String),
     /// The master side of the terminal comes along.
     Console,
+    /// From the process between parent and child: the child with this number was born; its pidfd comes along.
+    Born(i32),
     /// The namespaces exist; hooks of the parent may run.
     Joined,
     /// Only execve is left.
@@ -67,6 +70,11 @@ impl Channel {
     /// A second handle to the same end.
     pub(crate) fn try_clone(&self) -> io::Result<Channel> {
         Ok(Channel(Socket::from(self.0.as_fd().try_clone_to_owned()?)))
+    }
+
+    /// Who made the other end.
+    pub(crate) fn peer(&self) -> io::Result<PeerCred> {
+        self.0.peer_cred()
     }
 
     /// Sends one message.

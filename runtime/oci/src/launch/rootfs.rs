@@ -16,20 +16,25 @@ use super::join::Session;
 use super::protocol::{Channel, ChildToParent};
 use super::{LaunchError, ProcessIo, Stage, join, stdio};
 use crate::procfs::ProcFs;
-use crate::rootfs::{self, Assembly};
+use crate::rootfs::{self, Assembly, Origin};
 
 /// The child in its namespaces.
 #[derive(Debug)]
 pub(super) struct InNamespaces<'a> {
     pub(super) session: Session<'a>,
     pub(super) proc: ProcFs,
+    pub(super) origin: Origin,
 }
 
 impl<'a> InNamespaces<'a> {
     pub(super) fn build_rootfs(self) -> Result<Pivoted<'a>, LaunchError> {
-        let InNamespaces { session, proc } = self;
+        let InNamespaces {
+            session,
+            proc,
+            origin,
+        } = self;
         let plan = &session.plan.rootfs;
-        let mut assembly = Assembly::start(plan, &proc, &session.maps)?;
+        let mut assembly = Assembly::start(plan, origin.sources(plan)?)?;
         assembly.mount_all()?;
         assembly.make_devices()?;
         if let ProcessIo::Terminal { size } = session.io {

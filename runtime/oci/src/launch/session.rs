@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use berth_sys::creds;
 use berth_sys::ns::{self, NamespaceKind};
 use berth_sys::process::{self, CloneArgs};
 use berth_sys::root::RootDir;
@@ -14,7 +15,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use super::error::At;
 use super::exec::{Started, find_program};
 use super::protocol::{Channel, ChildToParent};
-use super::{LaunchError, ProcessIo, Running, Stage, confine, join, parent, rootfs, stdio};
+use super::{LaunchError, ProcessIo, Running, Stage, confine, join, parent, rootfs, stdio, users};
+use crate::capability;
 use crate::cgroup::Cgroup;
 use crate::plan::ExecPlan;
 use crate::procfs::ProcFs;
@@ -23,14 +25,12 @@ use crate::rootfs::{enter_working_directory, open_terminal};
 /// Exit code of a child which failed before its program ran.
 const FAILED: i32 = 255;
 
-/// Namespaces that a process can move into; the PID namespace is the one it is born into.
-const JOINED: [NamespaceKind; 5] = [
-    NamespaceKind::Cgroup,
-    NamespaceKind::Ipc,
-    NamespaceKind::Uts,
-    NamespaceKind::Net,
-    NamespaceKind::Mount,
-];
+/// What an usher clones.
+const SIBLING: CloneArgs<'_> = CloneArgs {
+    namespaces: 0,
+    cgroup: None,
+    sibling: true,
+};
 
 pub(super) fn exec(
     plan: &ExecPlan,
@@ -41,15 +41,38 @@ pub(super) fn exec(
     })?;
     let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
     let mut inside = Some((theirs, io));
+    let present = creds::capabilities().at(Stage::Clone, || "read the capabilities".into())?;
+    let ordinary = present.effective & capability::SYS_ADMIN == 0;
+    let foreign = foreign_namespaces(plan.target_pid);
+    let users = foreign & NamespaceKind::User.flag() != 0;
     let mut born = |cgroup: Option<&Cgroup>| {
         let args = CloneArgs {
-            namespaces: 0,
             cgroup: cgroup.map(AsFd::as_fd),
+            ..CloneArgs::default()
         };
-        parent::clone_into(Some(target.as_fd()), &args, || match inside.take() {
-            Some((channel, io)) => run(plan, target.as_fd(), channel, &io),
+        let mut child = |join: i32| match inside.take() {
+            Some((channel, io)) => run(
+                plan,
+                &Entry {
+                    target: target.as_fd(),
+                    join,
+                    users,
+                },
+                channel,
+                &io,
+            ),
             None => FAILED,
-        })
+        };
+        if users && ordinary {
+            let first = foreign & (NamespaceKind::User.flag() | NamespaceKind::Pid.flag());
+            users::usher_in(&args, |channel| {
+                enter_as_owner(target.as_fd(), first)?;
+                users::clone_sibling(&SIBLING, channel, || child(foreign & !first))
+            })
+        } else {
+            let by_birth = NamespaceKind::Pid.flag();
+            parent::clone_into(Some(target.as_fd()), &args, || child(foreign & !by_birth))
+        }
     };
     let failed = |error| LaunchError::from_chain(Stage::Cgroup, "open the group", &error);
     let cgroup = plan
@@ -73,8 +96,40 @@ pub(super) fn exec(
     }
 }
 
-fn run(plan: &ExecPlan, target: BorrowedFd<'_>, channel: Channel, io: &ProcessIo) -> i32 {
-    let (error, channel) = match prepare(plan, target, &channel, io) {
+/// `CLONE_NEW*` bits of the namespaces in which the process is not together with this one: to join
+/// one again may need rights that nobody has over it, and is an error for the user namespace (setns(2)).
+fn foreign_namespaces(pid: i32) -> i32 {
+    let inode = |of: &str, kind: NamespaceKind| {
+        let link = format!("/proc/{of}/ns/{}", kind.proc_name());
+        rustix::fs::stat(link).map(|stat| stat.st_ino).ok()
+    };
+    let pid = pid.to_string();
+    let all = NamespaceKind::ALL.iter();
+    all.filter(|kind| inode(&pid, **kind) != inode("self", **kind))
+        .fold(0, |flags, kind| flags | kind.flag())
+}
+
+/// Enters user and PID namespace together: an ordinary user has rights over the second only by
+/// owning the first.
+fn enter_as_owner(target: BorrowedFd<'_>, flags: i32) -> Result<(), LaunchError> {
+    creds::set_dumpable(false).at(Stage::Join, || "become untraceable".into())?;
+    ns::join(target, flags).at(Stage::Join, || {
+        "join the container's user namespace".to_owned()
+    })
+}
+
+/// The container that a process enters.
+struct Entry<'a> {
+    /// Its init.
+    target: BorrowedFd<'a>,
+    /// `CLONE_NEW*` bits of the namespaces which are still to be joined.
+    join: i32,
+    /// Whether it has a user namespace of its own.
+    users: bool,
+}
+
+fn run(plan: &ExecPlan, entry: &Entry<'_>, channel: Channel, io: &ProcessIo) -> i32 {
+    let (error, channel) = match prepare(plan, entry, &channel, io) {
         Ok((program, last)) => Started {
             container: None,
             process: &plan.process,
@@ -94,22 +149,25 @@ type Prepared = (std::ffi::CString, Option<berth_sys::creds::CapabilityMasks>);
 
 fn prepare(
     plan: &ExecPlan,
-    target: BorrowedFd<'_>,
+    entry: &Entry<'_>,
     channel: &Channel,
     io: &ProcessIo,
 ) -> Result<Prepared, LaunchError> {
-    let mut keep = vec![channel.as_fd(), target];
+    let mut keep = vec![channel.as_fd(), entry.target];
     keep.extend(stdio::borrowed(io));
     process::close_inherited_from(3 + plan.process.preserve_fds, &keep)
         .at(Stage::Join, || "close the parent's descriptors".into())?;
     join::detach_from_parent(channel, plan.process.new_keyring)?;
     stdio::install(io).at(Stage::Join, || "install the standard streams".into())?;
-    let proc = ProcFs::private().at(Stage::Join, || "open a private procfs".into())?;
+    let proc = ProcFs::open().at(Stage::Join, || "open a private procfs".into())?;
     if let Some(adjust) = plan.process.oom_score_adj {
         join::set_oom_score(&proc, adjust, channel)?;
     }
-    let flags = JOINED.iter().fold(0, |flags, kind| flags | kind.flag());
-    ns::join_process(target, flags).at(Stage::Join, || "join the container's namespaces".into())?;
+    ns::join(entry.target, entry.join)
+        .at(Stage::Join, || "join the container's namespaces".into())?;
+    if entry.users {
+        join::become_root(&proc)?;
+    }
     let root = open_root().at(Stage::Join, || "open the container's root".into())?;
     if let ProcessIo::Terminal { size } = io {
         let root = RootDir::from(

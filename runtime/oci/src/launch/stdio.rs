@@ -51,12 +51,18 @@ pub(super) fn borrowed(io: &ProcessIo) -> Vec<BorrowedFd<'_>> {
 /// Gives the streams to the container's user, so that it can open `/dev/stdout` again.
 /// The shared null device keeps its owner; what cannot change hands stays usable as it is.
 pub(super) fn give_to(uid: u32) -> io::Result<()> {
-    let null = rustix::fs::makedev(1, 3);
-    for stream in [
+    let own = [
         rustix::stdio::stdin(),
         rustix::stdio::stdout(),
         rustix::stdio::stderr(),
-    ] {
+    ];
+    give_all(&own, uid)
+}
+
+/// As [`give_to`], for streams that are not this process's own yet.
+pub(super) fn give_all(streams: &[BorrowedFd<'_>], uid: u32) -> io::Result<()> {
+    let null = rustix::fs::makedev(1, 3);
+    for stream in streams {
         let stat = rustix::fs::fstat(stream)?;
         if stat.st_uid == uid || stat.st_rdev == null {
             continue;

@@ -1,5 +1,8 @@
 //! The file-system steps of the launch's rootfs stage.
 //!
+//! Two parts: [`Sources`] are opened with the caller's rights over the host, [`Assembly`] attaches
+//! them. With a user namespace the first happens outside, the second inside of it.
+//!
 //! Invariant: after [`Assembly::start`] every path inside the new root is resolved by
 //! [`RootDir`], and every mount is made onto a descriptor that it returned.
 
@@ -7,12 +10,14 @@ mod copyup;
 mod devices;
 mod idmaps;
 mod mounts;
+mod origin;
 mod overlay;
 mod protect;
 mod sources;
 mod terminal;
 
 pub(crate) use idmaps::MapNamespaces;
+pub(crate) use origin::{Origin, Sources};
 pub(crate) use terminal::open_terminal;
 
 use std::os::fd::OwnedFd;
@@ -23,8 +28,7 @@ use berth_sys::root::RootDir;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::launch::{At, LaunchError, Stage};
-use crate::plan::{RootfsPlan, RootfsSource};
-use crate::procfs::ProcFs;
+use crate::plan::RootfsPlan;
 use sources::HostSource;
 
 /// A root file system being assembled in the container's own mount namespace.
@@ -32,48 +36,27 @@ use sources::HostSource;
 pub(crate) struct Assembly<'a> {
     plan: &'a RootfsPlan,
     root: RootDir,
-    /// What mounts take from the host, in the order of the plan's mounts that do. Opened
-    /// while the host's propagation is untouched, so that peer groups survive.
+    /// What mounts take from the host, see [`Sources`].
     sources: Vec<HostSource>,
     /// The host's null device, verified.
     null: OwnedFd,
 }
 
 impl<'a> Assembly<'a> {
-    /// Opens every source, cuts the copied mount table off from the host, attaches the bare root.
+    /// Attaches the bare root, in a mount table that is cut off from the host's.
     pub(crate) fn start(
         plan: &'a RootfsPlan,
-        proc: &ProcFs,
-        maps: &MapNamespaces,
+        sources: Sources,
     ) -> Result<Assembly<'a>, LaunchError> {
-        let sources = sources::open_all(&plan.mounts, maps)?;
+        let Sources { root, mounts } = sources;
         let null = devices::open_host_null()?;
-        let private = AttributeChange {
-            propagation: Some(Propagation::Private),
-            ..AttributeChange::default()
-        };
-        let top = open_top()?;
-        let bare = match &plan.source {
-            RootfsSource::Path(path) => mount::clone_path(path, true, true)
-                .at(Stage::Rootfs, || {
-                    format!("open the root `{}`", path.display())
-                })?,
-            // Overlay's own mount is made after the cut: it must not show up in the host's table.
-            RootfsSource::Overlay { .. } => {
-                mount::set_attributes(&top, private, true)
-                    .at(Stage::Rootfs, || "leave the host's mounts".into())?;
-                overlay::mount(&plan.source, proc)?
-            }
-        };
-        mount::set_attributes(&top, private, true)
-            .at(Stage::Rootfs, || "leave the host's mounts".into())?;
-        mount::set_attributes(&bare, cut(plan.propagation), true)
+        mount::set_attributes(&root, cut(plan.propagation), true)
             .at(Stage::Rootfs, || "cut the root off".into())?;
-        mount::attach(&bare, &top).at(Stage::Rootfs, || "attach the root".into())?;
+        mount::attach(&root, open_top()?).at(Stage::Rootfs, || "attach the root".into())?;
         Ok(Assembly {
             plan,
-            root: RootDir::from(bare),
-            sources,
+            root: RootDir::from(root),
+            sources: mounts,
             null,
         })
     }

@@ -1,7 +1,7 @@
 //! What mounts take from the host, opened while the host's mounts are still visible.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use berth_sys::mount;
@@ -20,6 +20,16 @@ pub(super) enum HostSource {
     Tree(OwnedFd),
     /// A symbolic link that is to be made again, with its target (`copy-symlink`).
     Link(PathBuf),
+}
+
+impl HostSource {
+    /// Its descriptor, if it is one.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            HostSource::Tree(tree) => Some(tree.as_fd()),
+            HostSource::Link(_) => None,
+        }
+    }
 }
 
 /// Opens the sources of all mounts that have one on the host, in the order of `mounts`.

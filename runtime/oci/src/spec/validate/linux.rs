@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use berth_sys::ns::NamespaceKind;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
-use super::Errors;
+use super::{Errors, users};
 use crate::plan::{CgroupMode, CgroupPlan, Namespaces, Source};
 
 /// The kernel keeps 64 bytes of a host name (`__NEW_UTS_LEN`).
@@ -30,8 +30,9 @@ pub(super) fn namespaces(linux: &Linux, errors: &mut Errors) -> Namespaces {
             LinuxNamespaceType::Ipc => NamespaceKind::Ipc,
             LinuxNamespaceType::Pid => NamespaceKind::Pid,
             LinuxNamespaceType::Network => NamespaceKind::Net,
-            kind @ (LinuxNamespaceType::User | LinuxNamespaceType::Time) => {
-                errors.add(field, format!("namespace type `{kind}` is not supported"));
+            LinuxNamespaceType::User => NamespaceKind::User,
+            LinuxNamespaceType::Time => {
+                errors.add(field, "namespace type `time` is not supported");
                 continue;
             }
         };
@@ -58,6 +59,8 @@ pub(super) fn namespaces(linux: &Linux, errors: &mut Errors) -> Namespaces {
     if !out.has_own(NamespaceKind::Mount) {
         errors.add("linux.namespaces", "a mount namespace is needed");
     }
+    out.ids = users::maps(linux, errors);
+    users::check_namespace(&out, errors);
     out
 }
 

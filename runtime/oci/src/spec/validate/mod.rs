@@ -12,6 +12,7 @@ mod rootfs;
 #[cfg(test)]
 mod tests;
 mod unsupported;
+mod users;
 
 pub(crate) use linux::sysctl_file;
 pub use mount_options::WORDS as MOUNT_OPTIONS;
@@ -78,13 +79,17 @@ pub(crate) fn plan(spec: &Spec, source: &Source) -> Result<Plan, SpecErrors> {
         }
     };
     let namespaces = linux::namespaces(linux, &mut errors);
+    users::check_mounts(spec, &namespaces.ids, &mut errors);
     linux::names(spec, &namespaces, &mut errors);
     let sysctls = linux::sysctls(linux, &namespaces, &mut errors);
     let cgroup = linux::cgroup(linux, source, &mut errors);
     let rootfs = rootfs::plan(spec, linux, source, &namespaces, &mut errors);
     let hooks = hooks::plan(spec, &mut errors);
     let process = match spec.process() {
-        Some(process) => Some(process::plan("process", process, linux, &mut errors)),
+        Some(process) => {
+            users::check_process("process", process, &namespaces.ids, &mut errors);
+            Some(process::plan("process", process, linux, &mut errors))
+        }
         None => {
             errors.add("process", "is missing");
             None
@@ -127,6 +132,8 @@ pub(crate) fn exec_plan(
         .process()
         .as_ref()
         .map_or_else(|| process.clone(), |init| process::inherit(process, init));
+    let ids = users::maps(linux, &mut errors);
+    users::check_process("process", &inherited, &ids, &mut errors);
     let process = process::plan("process", &inherited, linux, &mut errors);
     errors.finish(Some(ExecPlan {
         target_pid,

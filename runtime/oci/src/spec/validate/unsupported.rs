@@ -37,20 +37,6 @@ fn check_linux(linux: &Linux, errors: &mut Errors) {
                 .is_some_and(|all| !all.is_empty()),
         ),
         (
-            "uidMappings",
-            linux
-                .uid_mappings()
-                .as_ref()
-                .is_some_and(|all| !all.is_empty()),
-        ),
-        (
-            "gidMappings",
-            linux
-                .gid_mappings()
-                .as_ref()
-                .is_some_and(|all| !all.is_empty()),
-        ),
-        (
             "mountLabel",
             linux
                 .mount_label()
