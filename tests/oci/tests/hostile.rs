@@ -202,3 +202,16 @@ fn root_a_folder_exchanged_for_a_link_never_moves_a_mount_outside() {
         Ok(())
     });
 }
+
+#[test]
+fn root_an_unknown_field_is_told_and_ignored() {
+    // runtime-spec, config.md, Extensibility: an engine may be newer than the runtime
+    test(NEEDS, || {
+        let bundle = Bundle::new(PROBE, &["report"])?.with(|spec| {
+            spec["linux"]["newThing"] = json!({"limit": 1});
+        });
+        let output = bundle.run()?.expect_ok()?;
+        assert!(output.stderr.contains("linux.newThing"), "{output:?}");
+        output.report().map(|_| ())
+    });
+}

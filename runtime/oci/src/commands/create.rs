@@ -46,7 +46,11 @@ pub(super) fn make(
     detached: bool,
 ) -> Result<Made, Failure> {
     let bundle = std::path::absolute(&args.bundle).map_err(Failure::io("resolve --bundle"))?;
-    let spec = spec::load(&bundle.join("config.json"))?;
+    let (spec, ignored) = spec::load_of_engine(&bundle.join("config.json"))?;
+    if !ignored.is_empty() {
+        let fields = ignored.join(", ");
+        log.warn(&format!("config.json: unknown fields: {fields}"));
+    }
     let source = source(global, &spec, &args.id, &bundle)?;
     let mut plan = Plan::from_spec(&spec, &source)?;
     home::add(&mut plan.process, rootfs_path(&plan.rootfs.source));

@@ -1,4 +1,5 @@
-//! `config.json` → OCI types: bounded in size, and strict, so that a misspelt field is never ignored.
+//! `config.json` → OCI types: bounded in size, and strict, so that a misspelt field is never
+//! ignored in silence.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -46,6 +47,14 @@ pub enum LoadError {
     },
 }
 
+/// Reads and parses the `config.json` of an engine, which may be newer than this program.
+///
+/// Also returns the JSON paths of the fields that were ignored: runtimes "MUST NOT generate an
+/// error if they encounter an unknown property" (runtime-spec, config.md, Extensibility).
+pub fn load_of_engine(path: &Path) -> Result<(Spec, Vec<String>), LoadError> {
+    lenient(&read_bounded(path)?, path)
+}
+
 /// Reads and parses the `config.json` at `path`, a file of the host.
 pub fn load(path: &Path) -> Result<Spec, LoadError> {
     parse(&read_bounded(path)?, path)
@@ -90,6 +99,21 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, LoadError> {
 }
 
 fn strict<T: serde::de::DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, LoadError> {
+    let (value, fields) = lenient(bytes, path)?;
+    if fields.is_empty() {
+        return Ok(value);
+    }
+    Err(LoadError::UnknownFields {
+        path: path.to_owned(),
+        fields,
+    })
+}
+
+/// The value, and the JSON paths of the fields that are not part of it.
+fn lenient<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    path: &Path,
+) -> Result<(T, Vec<String>), LoadError> {
     let failed = |source| LoadError::Parse {
         path: path.to_owned(),
         source,
@@ -101,11 +125,5 @@ fn strict<T: serde::de::DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T
     })
     .map_err(failed)?;
     reader.end().map_err(failed)?;
-    if fields.is_empty() {
-        return Ok(value);
-    }
-    Err(LoadError::UnknownFields {
-        path: path.to_owned(),
-        fields,
-    })
+    Ok((value, fields))
 }

@@ -9,7 +9,8 @@ pub(crate) use validate::{mount_options, sysctl_file};
 use std::fmt;
 
 pub use load::{
-    LoadError, MAX_SPEC_BYTES, load, load_process, parse, parse_process, parse_resources,
+    LoadError, MAX_SPEC_BYTES, load, load_of_engine, load_process, parse, parse_process,
+    parse_resources,
 };
 
 /// One thing that is wrong with a spec, or in it and not supported.
