@@ -5,6 +5,7 @@ mod bench;
 mod bundle;
 mod cache;
 mod dist;
+mod engines;
 mod images;
 mod peers;
 mod preflight;
@@ -14,6 +15,7 @@ mod signal;
 mod test;
 mod tidy;
 mod up;
+mod validation;
 mod vm;
 
 use std::process::ExitCode;
@@ -46,6 +48,10 @@ enum Verb {
     Bench(bench::Options),
     /// Build or unpack what the benches compare with (cached) and print where it is
     Peers(peers::Options),
+    /// Run the validation programs of the OCI runtime-tools against berth-oci, runc and crun
+    OciValidation(validation::Options),
+    /// Run podman, docker, containerd and buildah with runc and with berth-oci, and compare
+    Engines(engines::Options),
     /// Run a command in the reference VM: Linux 6.12, full cgroup v2
     Vm(vm::Options),
 }
@@ -60,6 +66,8 @@ fn main() -> ExitCode {
         Verb::Up(options) => up::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Peers(options) => peers::run(&options),
+        Verb::OciValidation(options) => validation::run(&options),
+        Verb::Engines(options) => engines::run(&options),
         Verb::Vm(options) => vm::run(&options),
     };
     match result {

@@ -4,7 +4,7 @@ mod berth;
 mod containerd;
 mod counts;
 mod cri;
-mod hierarchy;
+pub mod hierarchy;
 mod host;
 mod memory;
 mod monitor;

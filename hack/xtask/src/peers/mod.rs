@@ -17,6 +17,7 @@ use crate::cache::Cache;
 use go::Module;
 
 pub use crun::crun;
+pub use go::find as find_go;
 
 /// Flags of `cargo xtask peers`.
 #[derive(clap::Args)]

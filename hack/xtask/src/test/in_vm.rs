@@ -36,6 +36,7 @@ impl Session<'_> {
             share: Some(share.path()),
             timeout: LIMIT,
             api_port: None,
+            system: vm::System::Plain,
         })?;
         let mut total = Count::default();
         for (number, binary) in self.binaries.iter().enumerate() {

@@ -119,6 +119,7 @@ fn in_vm(options: &Options) -> Result<ExitCode> {
         share: Some(share.path()),
         timeout: VM_TOUR_LIMIT,
         api_port: None,
+        system: vm::System::Plain,
     })?;
     if std::fs::read_dir(share.path())?.next().is_some() {
         eprintln!(
@@ -145,6 +146,7 @@ fn stay_in_vm(programs: &Path, share: &Path) -> Result<ExitCode> {
         share: Some(share),
         timeout: VM_STAY_LIMIT,
         api_port: Some(port),
+        system: vm::System::Plain,
     })?;
     Ok(ExitCode::from(code))
 }

@@ -23,5 +23,5 @@ for p in $BINDS; do $b mkdir -p $r$p; $b mount --bind $r/host$p $r$p; done
 for x in dev proc sys; do $b mount --move /$x $r/$x; done
 $b mkdir -p $r/run $r/dev/pts $r/dev/shm $r/dev/mqueue $r/mnt/rw $r/var/lib $r/data
 $b mount -t tmpfs -o mode=755 tmpfs $r/run
-$b cp /bin/busybox /stage2 /run.env /cmd $r/run/
+$b cp /bin/busybox /stage2 /session /berth-run.service /run.env /cmd $r/run/
 exec $b switch_root $r /run/stage2

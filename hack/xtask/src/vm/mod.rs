@@ -4,6 +4,7 @@ mod artifacts;
 mod cpio;
 mod kernel;
 mod qemu;
+mod system;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use crate::signal::Interrupts;
 use crate::{dist, images, process};
 use artifacts::Artifacts;
 use qemu::{Accelerator, Guest, Outcome, Run};
+pub use system::System;
 
 /// Exit code when the deadline passed, as of timeout(1).
 pub const TIMED_OUT: u8 = 124;
@@ -34,6 +36,12 @@ pub struct Options {
     /// A folder the guest may write, at /mnt/rw
     #[arg(long)]
     share: Option<PathBuf>,
+    /// The larger system, which has podman, docker, containerd and buildah
+    #[arg(long)]
+    engines: bool,
+    /// The larger system with systemd as PID 1
+    #[arg(long)]
+    systemd: bool,
     /// The command (one word: a bash script); the workspace is at its own path, read-only; /data is a disk
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -49,11 +57,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             .collect::<Vec<_>>()
             .join(" "),
     };
+    let system = match (options.systemd, options.engines) {
+        (true, _) => System::Systemd,
+        (false, true) => System::Engines,
+        (false, false) => System::Plain,
+    };
     let code = execute(&Order {
         script: &script,
         share: options.share.as_deref(),
         timeout: Duration::from_secs(options.timeout),
         api_port: None,
+        system,
     })?;
     Ok(ExitCode::from(code))
 }
@@ -68,12 +82,14 @@ pub struct Order<'a> {
     pub timeout: Duration,
     /// Port on this machine's 127.0.0.1 that leads to the guest's API server.
     pub api_port: Option<u16>,
+    /// Which system the guest is.
+    pub system: System,
 }
 
 /// Runs the script in the VM; its exit code, or 124, 125 or 130.
 pub fn execute(order: &Order<'_>) -> Result<u8> {
     let cache = Cache::open()?;
-    let artifacts = Artifacts::ensure(&cache)?;
+    let artifacts = Artifacts::ensure(&cache, order.system)?;
     let accelerator = accelerator(&cache, &artifacts)?;
     let folders = [
         process::workspace().to_owned(),
@@ -86,6 +102,7 @@ pub fn execute(order: &Order<'_>) -> Result<u8> {
         folders: &folders,
         share: order.share,
         api_port: order.api_port,
+        system: order.system,
         accelerator,
     };
     let mut interrupts = Interrupts::take()?;
@@ -176,6 +193,7 @@ fn accelerator(cache: &Cache, artifacts: &Artifacts) -> Result<Accelerator> {
         folders: &[],
         share: None,
         api_port: None,
+        system: System::Plain,
         accelerator: Accelerator::Kvm,
     };
     let run = Run::start(artifacts, &guest)?.quiet();

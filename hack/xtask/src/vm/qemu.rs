@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use super::artifacts::Artifacts;
 use super::cpio::Archive;
+use super::system::System;
 use crate::process;
 use crate::signal::Interrupts;
 
@@ -38,6 +39,8 @@ pub struct Guest<'a> {
     pub share: Option<&'a Path>,
     /// Port on this machine's 127.0.0.1 that leads to the guest's API server.
     pub api_port: Option<u16>,
+    /// Which system it is.
+    pub system: System,
     /// How the processor is had.
     pub accelerator: Accelerator,
 }
@@ -176,10 +179,14 @@ fn run_archive(guest: &Guest<'_>) -> Vec<u8> {
     let workspace = folders.first().map_or("/", String::as_str);
     let share = if guest.share.is_some() { "1" } else { "" };
     let binds = folders.join(" ");
-    let environment = format!("BINDS=\"{binds}\"\nWORKSPACE=\"{workspace}\"\nSHARE={share}\n");
+    let systemd = if guest.system.has_systemd() { "1" } else { "" };
+    let environment =
+        format!("BINDS=\"{binds}\"\nWORKSPACE=\"{workspace}\"\nSHARE={share}\nSYSTEMD={systemd}\n");
     let mut archive = Archive::new();
     archive.file("init", include_bytes!("init.sh"));
     archive.file("stage2", include_bytes!("stage2.sh"));
+    archive.file("session", include_bytes!("session.sh"));
+    archive.file("berth-run.service", include_bytes!("berth-run.service"));
     archive.file("run.env", environment.as_bytes());
     archive.file("cmd", guest.script.as_bytes());
     archive.finish()

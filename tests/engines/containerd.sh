@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# containerd over an OCI runtime, by ctr with the v2 shim.
+. "$(dirname "$0")/steps.sh"
+
+mkdir -p "$SCRATCH"/{root,state}
+[ "$CGROUPS" = systemd ] && systemd=true || systemd=false
+cat >"$SCRATCH/config.toml" <<EOF
+version = 2
+root = "$SCRATCH/root"
+state = "$SCRATCH/state"
+disabled_plugins = ["io.containerd.internal.v1.opt"]
+[grpc]
+address = "$SCRATCH/c.sock"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+default_runtime_name = "tested"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.tested.options]
+BinaryName = "$RUNTIME"
+SystemdCgroup = $systemd
+EOF
+containerd --config "$SCRATCH/config.toml" >"$SCRATCH/containerd.log" 2>&1 </dev/null &
+daemon=$!
+run() { try ctr -a "$SCRATCH/c.sock" "$@"; }
+once() { run run --rm --runc-binary "$RUNTIME" "$@"; }
+until_ok ctr -a "$SCRATCH/c.sock" version
+
+step info
+quiet ctr -a "$SCRATCH/c.sock" images pull --plain-http $BUSYBOX
+
+step run
+once $BUSYBOX a echo hello
+once $BUSYBOX b sh -c 'echo out; echo err >&2; exit 3'
+once $BUSYBOX c /no/such/program | grep -o '^exit.*'
+once --user 1000:1001 --cwd /tmp --env A=b $BUSYBOX d sh -c 'id; pwd; echo $A'
+once --seccomp --cap-drop CAP_CHOWN $BUSYBOX e grep -E 'Cap|Seccomp:' /proc/self/status
+once --memory-limit 67108864 --cpus 0.5 $BUSYBOX f sh -c 'cd /sys/fs/cgroup; cat memory.max cpu.max'
+once --read-only --privileged $BUSYBOX g touch /x
+once --cgroup /berth-engines/x $BUSYBOX h cat /proc/self/cgroup
+
+step lifecycle
+run run -d --runc-binary "$RUNTIME" $BUSYBOX life sh -c 'trap "exit 5" TERM; while :; do sleep 0.1; done'
+run tasks ls | awk 'NR > 1 {print $1, $3}'
+run tasks exec --exec-id one life sh -c 'echo inside; exit 4'
+run tasks exec --exec-id two --user 7 --cwd /tmp life sh -c 'id -u; pwd'
+run tasks ps life | awk 'NR > 1' | wc -l
+run tasks pause life
+run tasks ls | awk 'NR > 1 {print $1, $3}'
+run tasks resume life
+run tasks metrics life >&2
+run tasks kill -s TERM life
+until_ok sh -c 'ctr -a "$0" tasks ls | grep STOPPED' "$SCRATCH/c.sock"
+run tasks delete life
+run containers delete life
+
+step left
+kill $daemon
+wait $daemon
+printf 'exit %s\n' $?
+tail -50 "$SCRATCH/containerd.log" >&2
