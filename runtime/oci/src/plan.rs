@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -124,6 +125,26 @@ pub struct Namespaces {
     pub join: Vec<(NamespaceKind, PathBuf)>,
     /// Maps of a new user namespace; those which a joined one must have, or empty.
     pub ids: IdMaps,
+    /// Offsets of a new time namespace.
+    pub time_offsets: Vec<TimeOffset>,
+}
+
+/// How far a clock of a time namespace is ahead of the host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeOffset {
+    /// `monotonic` or `boottime`.
+    pub clock: &'static str,
+    /// Whole seconds, negative for a clock that is behind.
+    pub seconds: i64,
+    /// Nanoseconds on top, below a second.
+    pub nanoseconds: u32,
+}
+
+impl fmt::Display for TimeOffset {
+    /// As `/proc/<pid>/timens_offsets` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.clock, self.seconds, self.nanoseconds)
+    }
 }
 
 /// A pair of id maps.

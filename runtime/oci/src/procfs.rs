@@ -70,6 +70,14 @@ impl ProcFs {
             .into())
     }
 
+    /// Opens a namespace of the calling process by its name in `/proc/self/ns`.
+    pub(crate) fn own_namespace(&self, name: &str) -> io::Result<OwnedFd> {
+        let folder = self.file(Path::new("self/ns"), OFlags::PATH | OFlags::DIRECTORY)?;
+        // The last component is a link of the kernel's, which is what is wanted here.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
+    }
+
     fn file(&self, path: &Path, flags: OFlags) -> io::Result<File> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         Ok(File::from(rustix::fs::openat2(

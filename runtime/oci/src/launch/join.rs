@@ -16,7 +16,7 @@ use super::error::At;
 use super::joins::Joins;
 use super::protocol::{Channel, ChildToParent, ParentToChild};
 use super::rootfs::InNamespaces;
-use super::{Gate, LaunchError, ProcessIo, Stage, stdio};
+use super::{Gate, LaunchError, ProcessIo, Stage, clocks, stdio};
 use crate::hooks;
 use crate::plan::{Hook, Plan};
 use crate::procfs::ProcFs;
@@ -54,6 +54,7 @@ impl<'a> Joining<'a> {
         stdio::install(&session.io).at(Stage::Join, || "install the standard streams".into())?;
         joins.enter()?;
         let proc = ProcFs::open().at(Stage::Join, || "open a private procfs".into())?;
+        clocks::enter(&plan.namespaces, &proc)?;
         if let Some(adjust) = plan.process.oom_score_adj {
             set_oom_score(&proc, adjust, &session.channel)?;
         }

@@ -6,6 +6,7 @@
 //! Joining ─enter▶ InNamespaces ─build_rootfs▶ Pivoted ─confine▶ Confined ─await_start▶ Started ─exec▶ the program
 //! ```
 
+mod clocks;
 mod confine;
 mod error;
 mod exec;

@@ -131,10 +131,11 @@ fn clone_directly(
 }
 
 /// `CLONE_NEW*` bits of the namespaces into which a child of `plan` is born. The user namespace
-/// exists before (users.rs), and the child makes the cgroup namespace itself (join.rs).
+/// exists before (users.rs), and the child makes those of time and cgroup itself (join.rs).
 pub(super) fn made_by_clone(plan: &Plan) -> i32 {
     let made = plan.namespaces.create.iter();
-    made.filter(|kind| !matches!(kind, NamespaceKind::Cgroup | NamespaceKind::User))
+    use NamespaceKind::{Cgroup, Time, User};
+    made.filter(|kind| !matches!(kind, Cgroup | Time | User))
         .fold(0, |flags, kind| flags | kind.flag())
 }
 

@@ -8,13 +8,17 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use berth_sys::mount::{self, AttributeChange, Propagation, attr};
+use berth_sys::ns::NamespaceKind;
 use berth_sys::pty;
+use berth_sys::root::RootDir;
+use rustix::fs::{CWD, Mode, OFlags};
 
 use super::confine::Pivoted;
 use super::error::At;
 use super::join::Session;
 use super::protocol::{Channel, ChildToParent};
 use super::{LaunchError, ProcessIo, Stage, join, stdio};
+use crate::plan::ProcessPlan;
 use crate::procfs::ProcFs;
 use crate::rootfs::{self, Assembly, Origin};
 
@@ -33,6 +37,12 @@ impl<'a> InNamespaces<'a> {
             proc,
             origin,
         } = self;
+        if session.plan.joins(NamespaceKind::Mount) {
+            let hooks = &session.plan.hooks.create_container;
+            join::run_hooks(hooks, session.plan, "creating")?;
+            enter_present_root(&session.channel, &session.io, &session.plan.process)?;
+            return Ok(Pivoted { session, proc });
+        }
         let plan = &session.plan.rootfs;
         let mut assembly = Assembly::start(plan, origin.sources(plan)?)?;
         assembly.mount_all()?;
@@ -71,6 +81,24 @@ impl<'a> InNamespaces<'a> {
         rootfs::enter_working_directory(&root, &session.plan.process.cwd)?;
         Ok(Pivoted { session, proc })
     }
+}
+
+/// Takes the root of a mount namespace that was joined as it is: a terminal of its devpts, and the
+/// working directory in it.
+pub(super) fn enter_present_root(
+    channel: &Channel,
+    io: &ProcessIo,
+    process: &ProcessPlan,
+) -> Result<(), LaunchError> {
+    let step = || "open the container's root".to_owned();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::openat(CWD, "/", flags, Mode::empty()).at(Stage::Join, step)?;
+    if let ProcessIo::Terminal { size } = io {
+        let root = RootDir::from(root.try_clone().at(Stage::Join, step)?);
+        let terminal = rootfs::open_terminal(&root)?;
+        hand_over_terminal(channel, &terminal, size.or(process.console_size))?;
+    }
+    rootfs::enter_working_directory(&root, &process.cwd)
 }
 
 fn set_root_propagation(root: &OwnedFd, propagation: Propagation) -> Result<(), LaunchError> {

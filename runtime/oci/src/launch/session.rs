@@ -4,13 +4,10 @@
 //! got from its parent before it enters the namespaces that the container's processes see.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use berth_sys::creds;
 use berth_sys::ns::{self, NamespaceKind};
 use berth_sys::process::{self, CloneArgs};
-use berth_sys::root::RootDir;
-use rustix::fs::{CWD, Mode, OFlags};
 
 use super::error::At;
 use super::exec::{Started, find_program};
@@ -20,7 +17,6 @@ use crate::capability;
 use crate::cgroup::Cgroup;
 use crate::plan::ExecPlan;
 use crate::procfs::ProcFs;
-use crate::rootfs::{enter_working_directory, open_terminal};
 
 /// Exit code of a child which failed before its program ran.
 const FAILED: i32 = 255;
@@ -168,21 +164,7 @@ fn prepare(
     if entry.users {
         join::become_root(&proc)?;
     }
-    let root = open_root().at(Stage::Join, || "open the container's root".into())?;
-    if let ProcessIo::Terminal { size } = io {
-        let root = RootDir::from(
-            root.try_clone()
-                .at(Stage::Join, || "open the container's root".into())?,
-        );
-        let terminal = open_terminal(&root)?;
-        rootfs::hand_over_terminal(channel, &terminal, size.or(plan.process.console_size))?;
-    }
-    enter_working_directory(&root, &plan.process.cwd)?;
+    rootfs::enter_present_root(channel, io, &plan.process)?;
     let last = confine::confine(&plan.process, &proc, channel)?;
     Ok((find_program(&plan.process)?, last))
-}
-
-fn open_root() -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, Path::new("/"), flags, Mode::empty())
 }

@@ -100,7 +100,10 @@ fn usher(
     let origin = if privileged {
         give_what_only_the_host_can(&session)?;
         let users = (namespace.as_fd(), &plan.namespaces.ids);
-        Origin::Opened(Sources::open(&plan.rootfs, &maps, Some(users))?)
+        match plan.joins(NamespaceKind::Mount) {
+            true => Origin::Here(maps), // nothing will be mounted
+            false => Origin::Opened(Sources::open(&plan.rootfs, &maps, Some(users))?),
+        }
     } else {
         Origin::Here(maps)
     };

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use berth_sys::ns::NamespaceKind;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
-use super::{Errors, users};
+use super::{Errors, clocks, users};
 use crate::plan::{CgroupMode, CgroupPlan, Namespaces, Source};
 
 /// The kernel keeps 64 bytes of a host name (`__NEW_UTS_LEN`).
@@ -31,10 +31,7 @@ pub(super) fn namespaces(linux: &Linux, errors: &mut Errors) -> Namespaces {
             LinuxNamespaceType::Pid => NamespaceKind::Pid,
             LinuxNamespaceType::Network => NamespaceKind::Net,
             LinuxNamespaceType::User => NamespaceKind::User,
-            LinuxNamespaceType::Time => {
-                errors.add(field, "namespace type `time` is not supported");
-                continue;
-            }
+            LinuxNamespaceType::Time => NamespaceKind::Time,
         };
         if out.has_own(kind) {
             errors.add(
@@ -44,12 +41,6 @@ pub(super) fn namespaces(linux: &Linux, errors: &mut Errors) -> Namespaces {
         }
         match namespace.path() {
             None => out.create.push(kind),
-            Some(_) if kind == NamespaceKind::Mount => {
-                errors.add(
-                    format!("{field}.path"),
-                    "joining a mount namespace is not supported",
-                );
-            }
             Some(path) if !path.is_absolute() => {
                 errors.add(format!("{field}.path"), "is not absolute")
             }
@@ -61,7 +52,48 @@ pub(super) fn namespaces(linux: &Linux, errors: &mut Errors) -> Namespaces {
     }
     out.ids = users::maps(linux, errors);
     users::check_namespace(&out, errors);
+    out.time_offsets = clocks::offsets(linux, &out, errors);
     out
+}
+
+/// A mount namespace that is joined is used as it is: what would change it is refused.
+pub(super) fn check_joined_mounts(
+    spec: &Spec,
+    linux: &Linux,
+    namespaces: &Namespaces,
+    errors: &mut Errors,
+) {
+    let mut joined = namespaces.join.iter().map(|(kind, _)| *kind);
+    if !joined.any(|kind| kind == NamespaceKind::Mount) {
+        return;
+    }
+    let given = |list: Option<usize>| list.is_some_and(|length| length > 0);
+    let fields = [
+        ("mounts", given(spec.mounts().as_ref().map(Vec::len))),
+        (
+            "root.readonly",
+            spec.root().as_ref().and_then(|root| root.readonly()) == Some(true),
+        ),
+        (
+            "linux.devices",
+            given(linux.devices().as_ref().map(Vec::len)),
+        ),
+        (
+            "linux.maskedPaths",
+            given(linux.masked_paths().as_ref().map(Vec::len)),
+        ),
+        (
+            "linux.readonlyPaths",
+            given(linux.readonly_paths().as_ref().map(Vec::len)),
+        ),
+        (
+            "linux.rootfsPropagation",
+            given(linux.rootfs_propagation().as_ref().map(String::len)),
+        ),
+    ];
+    for (field, _) in fields.iter().filter(|(_, given)| *given) {
+        errors.add(*field, "needs a new mount namespace, not a joined one");
+    }
 }
 
 pub(super) fn names(spec: &Spec, namespaces: &Namespaces, errors: &mut Errors) {

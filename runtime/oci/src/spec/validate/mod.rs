@@ -2,6 +2,7 @@
 //!
 //! What berth does not support is refused by name here, so that nothing later has to ignore it.
 
+mod clocks;
 mod hooks;
 mod idmap;
 mod linux;
@@ -80,6 +81,7 @@ pub(crate) fn plan(spec: &Spec, source: &Source) -> Result<Plan, SpecErrors> {
     };
     let namespaces = linux::namespaces(linux, &mut errors);
     users::check_mounts(spec, &namespaces.ids, &mut errors);
+    linux::check_joined_mounts(spec, linux, &namespaces, &mut errors);
     linux::names(spec, &namespaces, &mut errors);
     let sysctls = linux::sysctls(linux, &namespaces, &mut errors);
     let cgroup = linux::cgroup(linux, source, &mut errors);

@@ -46,13 +46,6 @@ fn check_linux(linux: &Linux, errors: &mut Errors) {
         ("intelRdt", linux.intel_rdt().is_some()),
         ("memoryPolicy", linux.memory_policy().is_some()),
         ("personality", linux.personality().is_some()),
-        (
-            "timeOffsets",
-            linux
-                .time_offsets()
-                .as_ref()
-                .is_some_and(|all| !all.is_empty()),
-        ),
     ];
     refuse(&fields, "linux.", errors);
 }
