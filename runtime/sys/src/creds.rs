@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -23,43 +24,29 @@ pub struct CapabilityMasks {
     pub ambient: u64,
 }
 
-/// Takes every capability outside `keep` from the bounding set. Needs `CAP_SETPCAP`.
+/// Takes every capability outside `keep` from the bounding set. Needs `CAP_SETPCAP` where one of
+/// them is in it.
 pub fn limit_bounding(keep: u64) -> io::Result<()> {
-    for number in 0..64 {
-        let present = CapabilitySet::from_bits_retain(1 << number);
-        match rustix::thread::capability_is_in_bounding_set(present) {
-            Ok(true) if keep & (1 << number) == 0 => {
-                rustix::thread::remove_capability_from_bounding_set(present)?
-            }
-            Ok(_) => {}
-            Err(rustix::io::Errno::INVAL) => break, // the kernel knows no higher number
+    for number in (0..64).filter(|number| keep & (1 << number) == 0) {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            Err(Errno::INVAL) => break, // the kernel knows no higher number
+            Err(Errno::PERM) if !rustix::thread::capability_is_in_bounding_set(one)? => {}
             Err(errno) => return Err(errno.into()),
         }
     }
     Ok(())
 }
 
-/// The capabilities which the calling thread has now.
-pub fn capabilities() -> io::Result<CapabilityMasks> {
-    let sets = rustix::thread::capabilities(None)?;
-    let mut masks = CapabilityMasks {
-        effective: sets.effective.bits(),
-        permitted: sets.permitted.bits(),
-        inheritable: sets.inheritable.bits(),
-        ..CapabilityMasks::default()
-    };
-    for number in 0..64 {
-        let one = CapabilitySet::from_bits_retain(1 << number);
-        match rustix::thread::capability_is_in_bounding_set(one) {
-            Ok(true) => masks.bounding |= 1 << number,
-            Ok(false) => {}
-            Err(_) => break,
-        }
-        if rustix::thread::capability_is_in_ambient_set(one).unwrap_or(false) {
-            masks.ambient |= 1 << number;
-        }
-    }
-    Ok(masks)
+/// The capabilities which the calling thread has in effect.
+pub fn effective_capabilities() -> io::Result<u64> {
+    Ok(rustix::thread::capabilities(None)?.effective.bits())
+}
+
+/// The capabilities which the calling thread may make effective.
+pub fn permitted_capabilities() -> io::Result<u64> {
+    Ok(rustix::thread::capabilities(None)?.permitted.bits())
 }
 
 /// Sets effective, permitted and inheritable sets of the calling thread.
@@ -100,7 +87,7 @@ pub fn set_no_new_privs() -> io::Result<()> {
 pub fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     // -1 means "unchanged" to setresuid(2): it must never come from outside as an id (CVE-2024-40635's family).
     if uid == u32::MAX || gid == u32::MAX || groups.contains(&u32::MAX) {
-        return Err(rustix::io::Errno::INVAL.into());
+        return Err(Errno::INVAL.into());
     }
     let groups: Vec<Gid> = groups.iter().map(|&group| Gid::from_raw(group)).collect();
     rustix::thread::set_thread_groups(&groups)?;
@@ -111,7 +98,7 @@ pub fn set_ids(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
 /// for a user namespace which forbids setgroups(2).
 pub fn set_ids_but_groups(uid: u32, gid: u32) -> io::Result<()> {
     if uid == u32::MAX || gid == u32::MAX {
-        return Err(rustix::io::Errno::INVAL.into());
+        return Err(Errno::INVAL.into());
     }
     let gid = Gid::from_raw(gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
@@ -155,7 +142,7 @@ fn change_fs_ids(uid: u32, gid: u32) -> io::Result<()> {
     if set_fs_uid(u32::MAX) == uid && set_fs_gid(u32::MAX) == gid {
         Ok(())
     } else {
-        Err(rustix::io::Errno::PERM.into())
+        Err(Errno::PERM.into())
     }
 }
 

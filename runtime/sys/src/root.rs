@@ -94,10 +94,13 @@ impl RootDir {
     pub fn read(&self, path: impl AsRef<Path>, limit: u64) -> io::Result<Vec<u8>> {
         // Without O_NONBLOCK a named pipe would keep the caller waiting for a writer.
         let file = self.open_file(path, OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
-        if !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Err(Errno::INVAL.into());
         }
-        let mut bytes = Vec::new();
+        // Room for the byte beyond the end, so that one read finds the end too.
+        let expected = metadata.len().min(limit).saturating_add(1);
+        let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             Err(Errno::FBIG.into())

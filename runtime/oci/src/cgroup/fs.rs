@@ -16,6 +16,8 @@ use super::devices;
 use super::resources::{self, Setting};
 use super::{NotEnforced, Stats};
 
+/// Room for what most files of a group hold, in bytes.
+const READ_AT_ONCE: usize = 1024;
 /// Magic number of a cgroup2 file system (linux/magic.h).
 const CGROUP2_MAGIC: i64 = 0x6367_7270;
 
@@ -426,7 +428,7 @@ impl Cgroup {
 
     /// The text of one of the group's files, at most 1 MiB.
     pub fn read(&self, file: &str) -> Result<String, CgroupError> {
-        let mut text = String::new();
+        let mut text = String::with_capacity(READ_AT_ONCE);
         let opened = self.open_file(file, OFlags::RDONLY);
         match opened.and_then(|handle| handle.take(1 << 20).read_to_string(&mut text)) {
             Ok(_) => Ok(text),

@@ -92,9 +92,10 @@ pub(super) fn confine(
     if let Some(profile) = &process.apparmor {
         set_apparmor(proc, profile)?;
     }
-    let present = creds::capabilities().at(Stage::Confine, || "read the capabilities".into())?;
+    let present =
+        creds::permitted_capabilities().at(Stage::Confine, || "read the capabilities".into())?;
     let wanted = &process.capabilities;
-    let missing = wanted.permitted & !present.permitted;
+    let missing = wanted.permitted & !present;
     if missing != 0 {
         let names = capability::names(missing).join(", ");
         degraded(
@@ -113,10 +114,10 @@ pub(super) fn confine(
         .at(Stage::Confine, || "stop keeping capabilities".into())?;
     let last = CapabilityMasks {
         bounding: wanted.bounding,
-        effective: wanted.effective & present.permitted,
-        permitted: wanted.permitted & present.permitted,
-        inheritable: wanted.inheritable & present.permitted,
-        ambient: wanted.ambient & present.permitted,
+        effective: wanted.effective & present,
+        permitted: wanted.permitted & present,
+        inheritable: wanted.inheritable & present,
+        ambient: wanted.ambient & present,
     };
     let late = process.seccomp.is_some() && !process.no_new_privs;
     let kept = if late { capability::SYS_ADMIN } else { 0 };

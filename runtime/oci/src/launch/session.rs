@@ -37,8 +37,9 @@ pub(super) fn exec(
     })?;
     let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
     let mut inside = Some((theirs, io));
-    let present = creds::capabilities().at(Stage::Clone, || "read the capabilities".into())?;
-    let ordinary = present.effective & capability::SYS_ADMIN == 0;
+    let present =
+        creds::effective_capabilities().at(Stage::Clone, || "read the capabilities".into())?;
+    let ordinary = present & capability::SYS_ADMIN == 0;
     let foreign = foreign_namespaces(plan.target_pid);
     let users = foreign & NamespaceKind::User.flag() != 0;
     let mut born = |cgroup: Option<&Cgroup>| {

@@ -39,8 +39,9 @@ pub(super) fn clone_child(
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Child, LaunchError> {
     let joins = Joins::open(&session.plan.namespaces.join)?;
-    let present = creds::capabilities().at(Stage::Clone, || "read the capabilities".into())?;
-    let privileged = present.effective & capability::SYS_ADMIN != 0;
+    let present =
+        creds::effective_capabilities().at(Stage::Clone, || "read the capabilities".into())?;
+    let privileged = present & capability::SYS_ADMIN != 0;
     let args = CloneArgs {
         namespaces: if privileged {
             NamespaceKind::Mount.flag()

@@ -10,6 +10,9 @@ use oci_spec::runtime::{LinuxResources, Process, Spec};
 /// The largest `config.json` that is read, in bytes.
 pub const MAX_SPEC_BYTES: u64 = 4 << 20;
 
+/// Room for what most specs need, in bytes.
+const READ_AT_ONCE: usize = 32 * 1024;
+
 /// Why a spec could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -86,7 +89,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, LoadError> {
         source,
     };
     let file = File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(READ_AT_ONCE);
     file.take(MAX_SPEC_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
