@@ -34,18 +34,7 @@ pub fn build() -> Result<PathBuf> {
     command.args(["build", "--release", "--package", "berth"]);
     let mut programs = build_programs(&mut command)?;
     programs.retain(|program| program.file_name().is_some_and(|name| name == "berth"));
-    let mut command = cargo();
-    command.env("RUSTFLAGS", STATIC_FLAGS).args([
-        "build",
-        "--profile",
-        "static",
-        "--target",
-        TARGET,
-    ]);
-    for (package, program) in STATIC {
-        command.args(["--package", package, "--bin", program]);
-    }
-    programs.extend(build_programs(&mut command)?);
+    programs.extend(build_static(&STATIC, "static")?);
     let dist = target_folder()?.join("dist");
     fs::create_dir_all(&dist)?;
     for program in &programs {
@@ -57,6 +46,22 @@ pub fn build() -> Result<PathBuf> {
         }
     }
     Ok(dist)
+}
+
+/// Builds programs, given as package and program, statically linked with cargo's `profile`.
+pub fn build_static(programs: &[(&str, &str)], profile: &str) -> Result<Vec<PathBuf>> {
+    let mut command = cargo();
+    command.env("RUSTFLAGS", STATIC_FLAGS).args([
+        "build",
+        "--profile",
+        profile,
+        "--target",
+        TARGET,
+    ]);
+    for (package, program) in programs {
+        command.args(["--package", package, "--bin", program]);
+    }
+    build_programs(&mut command)
 }
 
 /// Cargo's target folder for this workspace.

@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod bundle;
 mod cache;
+mod cve;
 mod dist;
 mod engines;
 mod images;
@@ -46,6 +47,8 @@ enum Verb {
     Up(up::Options),
     /// Measure against the peers, alternating, in one run
     Bench(bench::Options),
+    /// Put OCI runtimes through the known attacks; ends with `N passed, N failed, N skipped`
+    Cve(cve::Options),
     /// Build or unpack what the benches compare with (cached) and print where it is
     Peers(peers::Options),
     /// Run the validation programs of the OCI runtime-tools against berth-oci, runc and crun
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Up(options) => up::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Cve(options) => cve::run(&options),
         Verb::Peers(options) => peers::run(&options),
         Verb::OciValidation(options) => validation::run(&options),
         Verb::Engines(options) => engines::run(&options),

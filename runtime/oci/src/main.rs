@@ -32,6 +32,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(error) = withhold(&cli.command) {
+        log.error(&format!(
+            "cannot withhold the runtime's own files from containers: {error}"
+        ));
+        return ExitCode::FAILURE;
+    }
     match commands::run(&cli, &log) {
         Ok(code) => code,
         Err(failure) => {
@@ -51,5 +57,16 @@ fn help(verb: Option<&str>) -> ExitCode {
             eprintln!("berth-oci: unknown verb `{}`", verb.unwrap_or_default());
             ExitCode::from(USAGE)
         }
+    }
+}
+
+/// Keeps what only the runtime and its caller may have from containers and hooks: the program
+/// itself (CVE-2019-5736), and descriptors that the caller left open. Verbs that make processes
+/// know themselves which of those to preserve.
+fn withhold(command: &cli::Command) -> std::io::Result<()> {
+    if command.makes_processes() {
+        berth_sys::program::shield()
+    } else {
+        berth_sys::process::close_on_exec_from(3)
     }
 }

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod mount;
 pub mod ns;
 pub mod process;
+pub mod program;
 pub mod pty;
 pub mod reap;
 pub mod root;

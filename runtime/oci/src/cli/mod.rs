@@ -293,6 +293,13 @@ pub enum Command {
     Completion(CompletionArgs),
 }
 
+impl Command {
+    /// Whether copies of this process enter a container, where they can be seen.
+    pub fn makes_processes(&self) -> bool {
+        matches!(self, Self::Create(_) | Self::Run(_) | Self::Exec(_))
+    }
+}
+
 /// A verb as it is understood and told.
 pub struct Verb {
     /// As typed.

@@ -9,7 +9,7 @@ use berth_oci::launch::{self, Created, Gate, ProcessIo};
 use berth_oci::plan::{CgroupMode, Plan, RootfsSource, Source};
 use berth_oci::spec;
 use berth_oci::state::{Lock, Record, Store};
-use berth_sys::crash_point;
+use berth_sys::{crash_point, process};
 use oci_spec::runtime::Spec;
 
 use super::handover::{
@@ -57,6 +57,9 @@ pub(super) fn make(
     let passed = pass_listen_fds(&mut plan.process)?;
     check_preserved(passed, args.preserve_fds)?;
     plan.process.preserve_fds = passed + args.preserve_fds;
+    // what else the caller has open is not for hooks either
+    process::close_on_exec_from(3 + plan.process.preserve_fds)
+        .map_err(Failure::io("mark descriptors close-on-exec"))?;
     plan.process.new_keyring = !args.no_new_keyring;
     plan.rootfs.no_pivot = args.no_pivot;
     check_terminal(args, plan.process.terminal, detached)?;
