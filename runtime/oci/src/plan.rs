@@ -14,6 +14,7 @@ use berth_sys::ns::NamespaceKind;
 use berth_sys::seccomp::Instruction;
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 
+use crate::cgroup::Scope;
 use crate::spec::SpecErrors;
 
 /// What a spec does not say itself: who the container is and where its files are.
@@ -55,6 +56,11 @@ pub enum CgroupMode {
     /// A cgroup is made at `linux.cgroupsPath` below the cgroup2 mount.
     Managed {
         /// Whether limits that the host cannot enforce are reported (true) or refused (false).
+        degraded_ok: bool,
+    },
+    /// systemd makes the cgroup: a scope, by the `slice:prefix:name` of `linux.cgroupsPath`.
+    Systemd {
+        /// As above.
         degraded_ok: bool,
     },
 }
@@ -349,6 +355,8 @@ pub struct CgroupPlan {
     pub mode: CgroupMode,
     /// Its path relative to the cgroup2 mount, without leading slash.
     pub path: PathBuf,
+    /// The scope, where systemd makes it.
+    pub scope: Option<Scope>,
     /// Its limits.
     pub resources: LinuxResources,
 }
@@ -385,6 +393,11 @@ pub struct ExecPlan {
     pub process: ProcessPlan,
     /// Absolute path of the cgroup2 directory it is born into.
     pub cgroup: Option<PathBuf>,
+    /// Whether it must be that very group: otherwise, where the workload gave the group inner
+    /// controllers and it can hold no process, the process goes to where init is.
+    pub cgroup_is_exact: bool,
+    /// Whether to wait for as long as the group is frozen, instead of failing.
+    pub wait_while_frozen: bool,
 }
 
 impl Plan {

@@ -336,6 +336,42 @@ fn root_an_exec_meets_a_paused_container_by_the_flag_only() {
 }
 
 #[test]
+fn root_an_exec_into_a_frozen_group_fails_and_says_so() {
+    test(NEEDS, || {
+        let bundle = Bundle::new(PROBE, &["wait"])?;
+        let container = running(&bundle)?;
+        let text = fs::read_to_string(bundle.state().join(&container.id).join("state.json"))?;
+        let group = parsed(&text)?["cgroup"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        fs::create_dir(format!("{group}/below"))?;
+        fs::write(format!("{group}/below/cgroup.freeze"), "1")?;
+        let args = [
+            "exec",
+            "--cgroup",
+            "below",
+            "ID",
+            "/bin/testinit",
+            "exit",
+            "0",
+        ];
+        let output = container.call(&args)?;
+        assert_eq!(output.code, 255);
+        assert!(
+            output.stderr.contains("the group is frozen"),
+            "{}",
+            output.stderr
+        );
+        fs::write(format!("{group}/below/cgroup.freeze"), "0")?;
+        let report =
+            container.call(&["exec", "--cgroup", "below", "ID", "/bin/testinit", "report"])?;
+        assert_eq!(report.expect_ok()?.report()?.cgroup, "0::/below");
+        Ok(())
+    });
+}
+
+#[test]
 fn root_a_root_without_pivot_and_with_the_callers_keyring() {
     test(NEEDS, || {
         let bundle = Bundle::new(PROBE, &["list", "/"])?;

@@ -7,14 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use berth_sys::bpf;
 use oci_spec::runtime::LinuxResources;
 use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::devices;
-use super::resources::{self, Setting};
-use super::{NotEnforced, Stats};
+use super::resources;
+use super::{Stats, SystemdError};
 
 /// Room for what most files of a group hold, in bytes.
 const READ_AT_ONCE: usize = 1024;
@@ -53,6 +51,9 @@ pub enum CgroupError {
         /// Why.
         reason: String,
     },
+    /// systemd did not make or end the group's scope.
+    #[error("systemd: {0}")]
+    Systemd(#[from] SystemdError),
     /// Processes remain after the time allowed.
     #[error("`{0}` still has processes")]
     Busy(PathBuf),
@@ -62,6 +63,11 @@ impl CgroupError {
     /// Whether the group or file does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, CgroupError::Access { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether the kernel's reason has this number.
+    pub(super) fn is_errno(&self, errno: i32) -> bool {
+        matches!(self, CgroupError::Access { source, .. } if source.raw_os_error() == Some(errno))
     }
 }
 
@@ -202,95 +208,6 @@ impl Cgroup {
             .split_whitespace()
             .map(str::to_owned)
             .collect())
-    }
-
-    /// Sets limits. Those whose controller the group does not have come back by name; what asks for
-    /// no limit (`max`) is met anyway.
-    pub fn apply(&self, resources: &LinuxResources) -> Result<Vec<NotEnforced>, CgroupError> {
-        let settings = resources::settings(resources)?;
-        let mut not_enforced = self.set_all(settings)?;
-        not_enforced.extend(self.filter_devices(resources)?);
-        Ok(not_enforced)
-    }
-
-    /// Changes limits of a group in use: of all that `resources` asks for, those below the fields of
-    /// `linux.resources` that are named in `touched`.
-    pub fn update(
-        &self,
-        resources: &LinuxResources,
-        touched: &BTreeSet<String>,
-    ) -> Result<Vec<NotEnforced>, CgroupError> {
-        let is_touched = |setting: &Setting| {
-            let group = setting.field.split('.').next().unwrap_or_default();
-            touched.contains(group)
-        };
-        let mut settings = resources::settings(resources)?;
-        settings.retain(is_touched);
-        let mut not_enforced = self.set_all(settings)?;
-        if touched.contains("devices") {
-            not_enforced.extend(self.filter_devices(resources)?);
-        }
-        Ok(not_enforced)
-    }
-
-    fn set_all(&self, settings: Vec<Setting>) -> Result<Vec<NotEnforced>, CgroupError> {
-        let present = self.controllers()?;
-        let mut not_enforced = Vec::new();
-        for setting in settings {
-            let limits = setting.value != "max" && !setting.value.starts_with("max ");
-            if present.contains(setting.controller) {
-                self.set(&setting)?;
-            } else if limits {
-                not_enforced.push(NotEnforced {
-                    field: format!("linux.resources.{}", setting.field),
-                    reason: format!(
-                        "the group has no {} controller in cgroup v2",
-                        setting.controller
-                    ),
-                });
-            }
-        }
-        Ok(not_enforced)
-    }
-
-    /// Restricts device nodes; says why not, where the privilege for that lacks.
-    fn filter_devices(
-        &self,
-        resources: &LinuxResources,
-    ) -> Result<Option<NotEnforced>, CgroupError> {
-        let devices = resources.devices().as_deref().unwrap_or_default();
-        let rules = devices::rules(devices)?;
-        if rules.is_empty() {
-            return Ok(None);
-        }
-        let program = bpf::load_device_filter(&devices::program(&rules));
-        match program.and_then(|program| bpf::attach_device_filter(&self.dir, program)) {
-            Ok(()) => Ok(None),
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::EPERM | libc::EACCES | libc::ENOSYS)
-                ) =>
-            {
-                Ok(Some(NotEnforced {
-                    field: "linux.resources.devices".into(),
-                    reason: format!("the kernel takes no device filter from here: {error}"),
-                }))
-            }
-            Err(source) => Err(CgroupError::Access {
-                action: "filter the devices of",
-                path: self.path.clone(),
-                source,
-            }),
-        }
-    }
-
-    fn set(&self, setting: &Setting) -> Result<(), CgroupError> {
-        match self.write(&setting.file, &setting.value) {
-            // Kernels without swap accounting lack the file: without swap no limit is exceeded.
-            Err(error) if setting.file == "memory.swap.max" && error.is_not_found() => Ok(()),
-            done => done,
-        }
     }
 
     /// Puts a process into the group.

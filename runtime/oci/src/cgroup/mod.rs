@@ -2,11 +2,14 @@
 
 mod devices;
 mod fs;
+mod limits;
 mod resources;
+mod systemd;
 mod usage;
 
 pub use fs::{Cgroup, CgroupError, Host};
-pub use resources::weight;
+pub use resources::{problems, weight};
+pub use systemd::{Placeholder, Scope, SystemdError};
 pub use usage::Usage;
 
 /// A limit that was asked for and that the host's cgroups do not enforce.

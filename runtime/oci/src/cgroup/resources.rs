@@ -15,78 +15,100 @@ pub(super) struct Setting {
     pub(super) file: String,
     /// What to write.
     pub(super) value: String,
+    /// File and value where the kernel does not have the first file.
+    pub(super) otherwise: Option<(&'static str, String)>,
 }
 
 /// What `resources` asks for, in an order in which the kernel takes it.
 pub(super) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, CgroupError> {
-    let mut out = Vec::new();
+    let (settings, mut problems) = plan(resources);
+    if problems.is_empty() {
+        return Ok(settings);
+    }
+    Err(problems.swap_remove(0))
+}
+
+/// Everything in `resources` that cgroup v2 cannot express, field and reason.
+pub fn problems(resources: &LinuxResources) -> Vec<(String, String)> {
+    let (_, mut problems) = plan(resources);
+    let devices = resources.devices().as_deref().unwrap_or_default();
+    problems.extend(super::devices::rules(devices).err());
+    let words = problems.into_iter().map(|problem| match problem {
+        CgroupError::BadValue { field, reason } => (field, reason),
+        other => ("linux.resources".to_owned(), other.to_string()),
+    });
+    words.collect()
+}
+
+/// Collects settings, and what cannot be one.
+#[derive(Debug, Default)]
+struct Collector {
+    settings: Vec<Setting>,
+    problems: Vec<CgroupError>,
+}
+
+fn plan(resources: &LinuxResources) -> (Vec<Setting>, Vec<CgroupError>) {
+    let mut out = Collector::default();
     if let Some(cpu) = resources.cpu() {
-        cpu_settings(cpu, &mut out)?;
+        cpu_settings(cpu, &mut out);
     }
     if let Some(memory) = resources.memory() {
-        memory_settings(memory, &mut out)?;
+        memory_settings(memory, &mut out);
     }
     if let Some(pids) = resources.pids()
         && pids.limit() != 0
     {
-        push(
-            &mut out,
-            "pids.limit",
-            "pids",
-            "pids.max",
-            max_or(pids.limit()),
-        );
+        out.push("pids.limit", "pids", "pids.max", max_or(pids.limit()));
     }
     if let Some(io) = resources.block_io() {
-        io_settings(io, &mut out)?;
+        io_settings(io, &mut out);
     }
     for limit in resources.hugepage_limits().iter().flatten() {
-        hugepage_setting(limit, &mut out)?;
+        hugepage_setting(limit, &mut out);
     }
     if resources
         .network()
         .as_ref()
         .is_some_and(|network| *network != Default::default())
     {
-        return Err(bad(
-            "network",
-            "net_cls and net_prio do not exist in cgroup v2",
-        ));
+        out.refuse("network", "net_cls and net_prio do not exist in cgroup v2");
     }
     for (device, limit) in resources.rdma().iter().flatten() {
         let handles = limit.hca_handles().map_or("max".into(), |n| n.to_string());
         let objects = limit.hca_objects().map_or("max".into(), |n| n.to_string());
-        push(
-            &mut out,
-            "rdma",
-            "rdma",
-            "rdma.max",
-            format!("{device} hca_handle={handles} hca_object={objects}"),
-        );
+        let name = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+        if device.is_empty() || !device.chars().all(name) {
+            out.refuse("rdma", &format!("`{device}` is not the name of a device"));
+        }
+        let value = format!("{device} hca_handle={handles} hca_object={objects}");
+        out.push("rdma", "rdma", "rdma.max", value);
     }
-    unified(resources, &mut out)?;
-    Ok(out)
+    unified(resources, &mut out);
+    (out.settings, out.problems)
 }
 
-fn push(
-    out: &mut Vec<Setting>,
-    field: &str,
-    controller: &'static str,
-    file: &str,
-    value: impl Into<String>,
-) {
-    out.push(Setting {
-        field: field.into(),
-        controller,
-        file: file.into(),
-        value: value.into(),
-    });
-}
+impl Collector {
+    fn push(
+        &mut self,
+        field: &str,
+        controller: &'static str,
+        file: &str,
+        value: impl Into<String>,
+    ) {
+        self.settings.push(Setting {
+            field: field.into(),
+            controller,
+            file: file.into(),
+            value: value.into(),
+            otherwise: None,
+        });
+    }
 
-fn bad(field: &str, reason: &str) -> CgroupError {
-    CgroupError::BadValue {
-        field: format!("linux.resources.{field}"),
-        reason: reason.into(),
+    fn refuse(&mut self, field: &str, reason: &str) {
+        self.problems.push(CgroupError::BadValue {
+            field: format!("linux.resources.{field}"),
+            reason: reason.into(),
+        });
     }
 }
 
@@ -99,28 +121,40 @@ fn max_or(limit: i64) -> String {
     }
 }
 
-fn cpu_settings(cpu: &LinuxCpu, out: &mut Vec<Setting>) -> Result<(), CgroupError> {
-    if cpu.realtime_runtime().is_some_and(|n| n != 0)
-        || cpu.realtime_period().is_some_and(|n| n != 0)
-    {
-        return Err(bad(
+fn cpu_settings(cpu: &LinuxCpu, out: &mut Collector) {
+    for (field, given) in [
+        (
             "cpu.realtimeRuntime",
-            "cgroup v2 has no realtime limits",
-        ));
+            cpu.realtime_runtime().is_some_and(|n| n != 0),
+        ),
+        (
+            "cpu.realtimePeriod",
+            cpu.realtime_period().is_some_and(|n| n != 0),
+        ),
+    ] {
+        if given {
+            out.refuse(field, "cgroup v2 has no realtime limits");
+        }
     }
-    if let Some(idle) = cpu.idle() {
-        push(out, "cpu.idle", "cpu", "cpu.idle", idle.to_string());
+    let idle = cpu.idle();
+    match idle {
+        None | Some(0 | 1) => {}
+        Some(other) => out.refuse("cpu.idle", &format!("{other} is neither 0 nor 1")),
     }
-    if let Some(shares) = cpu.shares()
-        && shares != 0
+    if let Some(idle) = idle {
+        out.push("cpu.idle", "cpu", "cpu.idle", idle.to_string());
+    }
+    // An idle group has the kernel's smallest weight, and takes no other (sched_group_set_shares).
+    if let Some(shares) = cpu
+        .shares()
+        .filter(|shares| *shares != 0 && idle != Some(1))
     {
-        push(
-            out,
-            "cpu.shares",
-            "cpu",
-            "cpu.weight",
-            weight(shares).to_string(),
-        );
+        let weight = weight(shares).to_string();
+        out.push("cpu.shares", "cpu", "cpu.weight", weight);
+    }
+    // A burst may not be above the quota: whichever order the kernel refuses is tried again later.
+    if let Some(burst) = cpu.burst() {
+        out.push("cpu.burst", "cpu", "cpu.max.burst", burst.to_string());
     }
     let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
     if quota != 0 || period != 0 {
@@ -134,20 +168,27 @@ fn cpu_settings(cpu: &LinuxCpu, out: &mut Vec<Setting>) -> Result<(), CgroupErro
         } else {
             format!("{quota} {period}")
         };
-        push(out, "cpu.quota", "cpu", "cpu.max", value);
+        out.push("cpu.quota", "cpu", "cpu.max", value);
     }
-    if let Some(burst) = cpu.burst() {
-        push(out, "cpu.burst", "cpu", "cpu.max.burst", burst.to_string());
-    }
+    cpuset_settings(cpu, out);
+}
+
+fn cpuset_settings(cpu: &LinuxCpu, out: &mut Collector) {
     for (field, file, list) in [
         ("cpu.cpus", "cpuset.cpus", cpu.cpus()),
         ("cpu.mems", "cpuset.mems", cpu.mems()),
     ] {
-        if let Some(list) = list.as_ref().filter(|list| !list.is_empty()) {
-            push(out, field, "cpuset", file, list.clone());
+        let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else {
+            continue;
+        };
+        if !list
+            .chars()
+            .all(|c| c.is_ascii_digit() || ",-: \n".contains(c))
+        {
+            out.refuse(field, &format!("`{list}` is not a list of numbers"));
         }
+        out.push(field, "cpuset", file, list.trim());
     }
-    Ok(())
 }
 
 /// CPU shares (v1: 2 … 262144, default 1024) as cpu.weight (1 … 10000, default 100), by the formula
@@ -164,75 +205,110 @@ pub fn weight(shares: u64) -> u64 {
     }
 }
 
-fn memory_settings(memory: &LinuxMemory, out: &mut Vec<Setting>) -> Result<(), CgroupError> {
-    if memory.disable_oom_killer() == Some(true) {
-        return Err(bad(
+fn memory_settings(memory: &LinuxMemory, out: &mut Collector) {
+    let no_such = |given: bool, field, reason| given.then_some((field, reason));
+    let refused = [
+        no_such(
+            memory.disable_oom_killer() == Some(true),
             "memory.disableOOMKiller",
             "cgroup v2 has no such switch",
-        ));
-    }
-    for (field, value) in [
-        ("memory.kernel", memory.kernel()),
-        ("memory.kernelTCP", memory.kernel_tcp()),
-    ] {
-        if value.is_some_and(|limit| limit > 0) {
-            return Err(bad(
-                field,
-                "cgroup v2 has no separate limit for kernel memory",
-            ));
-        }
+        ),
+        no_such(
+            memory.swappiness().is_some(),
+            "memory.swappiness",
+            "cgroup v2 has no such setting for a group",
+        ),
+        no_such(
+            memory.use_hierarchy() == Some(false),
+            "memory.useHierarchy",
+            "cgroup v2 always counts the groups below",
+        ),
+        no_such(
+            memory.kernel().is_some_and(|limit| limit > 0),
+            "memory.kernel",
+            "cgroup v2 has no separate limit for kernel memory",
+        ),
+        no_such(
+            memory.kernel_tcp().is_some_and(|limit| limit > 0),
+            "memory.kernelTCP",
+            "cgroup v2 has no separate limit for kernel memory",
+        ),
+    ];
+    for (field, reason) in refused.into_iter().flatten() {
+        out.refuse(field, reason);
     }
     let limit = memory.limit().filter(|limit| *limit != 0);
     if let Some(swap) = memory.swap().filter(|swap| *swap != 0) {
-        let value = match limit {
-            _ if swap < 0 => "max".into(),
+        match limit {
+            _ if swap < 0 => out.push("memory.swap", "memory", "memory.swap.max", "max"),
             // The spec counts memory and swap together, cgroup v2 swap alone.
-            Some(limit) if limit > 0 && swap >= limit => (swap - limit).to_string(),
-            _ => {
-                return Err(bad(
-                    "memory.swap",
-                    "is below memory.limit, or there is none",
-                ));
+            Some(limit) if limit > 0 && swap >= limit => {
+                let alone = (swap - limit).to_string();
+                out.push("memory.swap", "memory", "memory.swap.max", alone);
             }
-        };
-        push(out, "memory.swap", "memory", "memory.swap.max", value);
+            _ => out.refuse("memory.swap", "is below memory.limit, or there is none"),
+        }
     }
     if let Some(limit) = limit {
-        push(out, "memory.limit", "memory", "memory.max", max_or(limit));
+        out.push("memory.limit", "memory", "memory.max", max_or(limit));
     }
     if let Some(reservation) = memory.reservation().filter(|n| *n != 0) {
-        push(
-            out,
-            "memory.reservation",
-            "memory",
-            "memory.low",
-            max_or(reservation),
-        );
+        let value = max_or(reservation);
+        out.push("memory.reservation", "memory", "memory.low", value);
     }
-    Ok(())
 }
 
-fn io_settings(io: &LinuxBlockIo, out: &mut Vec<Setting>) -> Result<(), CgroupError> {
+/// A limit that the group uses more than already, where the spec asks for that check
+/// (`memory.checkBeforeUpdate`). `usage` holds memory and memory with swap, in bytes.
+pub(super) fn above_limit(memory: &LinuxMemory, usage: (u64, u64)) -> Option<CgroupError> {
+    if memory.check_before_update() != Some(true) {
+        return None;
+    }
+    let over = |field: &str, limit: Option<i64>, used: u64| {
+        let limit = u64::try_from(limit?).ok().filter(|limit| *limit > 0)?;
+        (used > limit).then(|| CgroupError::BadValue {
+            field: format!("linux.resources.{field}"),
+            reason: format!("{limit} is below the {used} bytes in use"),
+        })
+    };
+    over("memory.limit", memory.limit(), usage.0)
+        .or_else(|| over("memory.swap", memory.swap(), usage.1))
+}
+
+/// A weight of v1, 10 to 1000, as one of io.weight, 1 to 10000: the linear map of runc and crun
+/// (cgroup-v2.rst, "io.weight").
+fn io_weight(weight: u16) -> u64 {
+    1 + (u64::from(weight).saturating_sub(10)) * 9_999 / 990
+}
+
+fn io_settings(io: &LinuxBlockIo, out: &mut Collector) {
     if io.leaf_weight().is_some_and(|weight| weight != 0) {
-        return Err(bad("blockIO.leafWeight", "does not exist in cgroup v2"));
+        out.refuse("blockIO.leafWeight", "does not exist in cgroup v2");
     }
+    // The scheduler BFQ has its own file, with the numbers of v1; without it there is the cost model.
+    let mut weigh = |field: &str, of: &str, weight: u16| {
+        if !(10..=1000).contains(&weight) {
+            out.refuse(field, &format!("{weight} is not within 10 … 1000"));
+        }
+        out.push(field, "io", "io.bfq.weight", format!("{of} {weight}"));
+        if let Some(last) = out.settings.last_mut() {
+            last.otherwise = Some(("io.weight", format!("{of} {}", io_weight(weight))));
+        }
+    };
     if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
-        // 10 … 1000 of v1 onto 1 … 10000 (cgroup-v2.rst, "io.weight"; the linear map of runc and crun).
-        let weight = 1 + (u64::from(weight).saturating_sub(10)) * 9_999 / 990;
-        push(
-            out,
-            "blockIO.weight",
-            "io",
-            "io.weight",
-            format!("default {weight}"),
-        );
+        weigh("blockIO.weight", "default", weight);
     }
-    if io
-        .weight_device()
-        .as_ref()
-        .is_some_and(|all| !all.is_empty())
-    {
-        return Err(bad("blockIO.weightDevice", "is not supported"));
+    for (index, device) in io.weight_device().iter().flatten().enumerate() {
+        let of = format!("{}:{}", device.major(), device.minor());
+        if let Some(weight) = device.weight().filter(|weight| *weight != 0) {
+            weigh(&format!("blockIO.weightDevice[{index}]"), &of, weight);
+        }
+    }
+    for (index, device) in io.weight_device().iter().flatten().enumerate() {
+        if device.leaf_weight().is_some_and(|weight| weight != 0) {
+            let field = format!("blockIO.weightDevice[{index}].leafWeight");
+            out.refuse(&field, "does not exist in cgroup v2");
+        }
     }
     let throttles = [
         (
@@ -264,39 +340,27 @@ fn io_settings(io: &LinuxBlockIo, out: &mut Vec<Setting>) -> Result<(), CgroupEr
                 device.minor(),
                 device.rate()
             );
-            push(out, field, "io", "io.max", value);
+            out.push(field, "io", "io.max", value);
         }
     }
-    Ok(())
 }
 
-fn hugepage_setting(limit: &LinuxHugepageLimit, out: &mut Vec<Setting>) -> Result<(), CgroupError> {
+fn hugepage_setting(limit: &LinuxHugepageLimit, out: &mut Collector) {
     let size = limit.page_size();
     if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(bad(
-            "hugepageLimits",
-            &format!("`{size}` is not a page size"),
-        ));
+        out.refuse("hugepageLimits", &format!("`{size}` is not a page size"));
     }
-    for file in [
-        format!("hugetlb.{size}.max"),
-        format!("hugetlb.{size}.rsvd.max"),
-    ] {
-        push(
-            out,
-            "hugepageLimits",
-            "hugetlb",
-            &file,
-            max_or(limit.limit()),
-        );
+    // Reserved pages count too: a mapping that is granted must not fail at its first touch.
+    for file in ["max", "rsvd.max"] {
+        let file = format!("hugetlb.{size}.{file}");
+        out.push("hugepageLimits", "hugetlb", &file, max_or(limit.limit()));
     }
-    Ok(())
 }
 
 /// Files named as they are; set last, so that they win.
-fn unified(resources: &LinuxResources, out: &mut Vec<Setting>) -> Result<(), CgroupError> {
-    const CONTROLLERS: [&str; 8] = [
-        "cpu", "cpuset", "io", "memory", "hugetlb", "pids", "rdma", "misc",
+fn unified(resources: &LinuxResources, out: &mut Collector) {
+    const CONTROLLERS: [&str; 9] = [
+        "cpu", "cpuset", "io", "memory", "hugetlb", "pids", "rdma", "misc", "dmem",
     ];
     let mut all: Vec<_> = resources.unified().iter().flatten().collect();
     all.sort();
@@ -311,12 +375,11 @@ fn unified(resources: &LinuxResources, out: &mut Vec<Setting>) -> Result<(), Cgr
         let field = format!("unified.{file}");
         match owner {
             Some(controller) if plain && file.contains('.') => {
-                push(out, &field, controller, file, value.clone())
+                out.push(&field, controller, file, value.clone());
             }
-            _ => return Err(bad(&field, "is not a file of a controller")),
+            _ => out.refuse(&field, "is not a file of a controller"),
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -391,7 +454,27 @@ mod tests {
             ),
             (
                 r#"{"blockIO":{"weight":10,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":5}]}}"#,
-                vec![("io.weight", "default 1"), ("io.max", "8:0 rbps=5")],
+                vec![("io.bfq.weight", "default 10"), ("io.max", "8:0 rbps=5")],
+            ),
+            (
+                r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"weight":1000}]}}"#,
+                vec![("io.bfq.weight", "8:0 1000")],
+            ),
+            (
+                r#"{"cpu":{"shares":1024,"idle":1}}"#,
+                vec![("cpu.idle", "1")],
+            ),
+            (
+                r#"{"cpu":{"quota":50000,"burst":10000}}"#,
+                vec![("cpu.max.burst", "10000"), ("cpu.max", "50000")],
+            ),
+            (
+                r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4}]}"#,
+                vec![("hugetlb.2MB.max", "4"), ("hugetlb.2MB.rsvd.max", "4")],
+            ),
+            (
+                r#"{"rdma":{"mlx5_1":{"hcaHandles":3}}}"#,
+                vec![("rdma.max", "mlx5_1 hca_handle=3 hca_object=max")],
             ),
         ];
         for (json, expected) in rows {
@@ -404,18 +487,58 @@ mod tests {
     }
 
     #[test]
-    fn what_v2_cannot_do_is_refused() {
-        for json in [
-            r#"{"memory":{"swap":5}}"#,
-            r#"{"memory":{"limit":10,"swap":5}}"#,
-            r#"{"memory":{"disableOOMKiller":true}}"#,
-            r#"{"cpu":{"realtimeRuntime":5}}"#,
-            r#"{"unified":{"../memory.max":"1"}}"#,
-            r#"{"unified":{"cgroup.procs":"1"}}"#,
-            r#"{"hugepageLimits":[{"pageSize":"../x","limit":1}]}"#,
-        ] {
-            let resources = serde_json::from_str(json).unwrap();
-            assert!(settings(&resources).is_err(), "{json}");
-        }
+    fn weights_of_devices_have_both_scales() {
+        let resources = r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"weight":1000}]}}"#;
+        let all = settings(&serde_json::from_str(resources).unwrap()).unwrap();
+        assert_eq!(
+            all[0].otherwise,
+            Some(("io.weight", "8:0 10000".to_owned()))
+        );
+    }
+
+    #[test]
+    fn what_v2_cannot_do_is_refused_all_at_once() {
+        let json = r#"{"memory":{"limit":10,"swap":5,"disableOOMKiller":true,"swappiness":1,"kernel":1,
+            "useHierarchy":false},
+            "cpu":{"realtimeRuntime":5,"realtimePeriod":6,"idle":2,"cpus":"x"},
+            "blockIO":{"weight":5,"leafWeight":1,"weightDevice":[{"major":8,"minor":0,"leafWeight":1}]},
+            "unified":{"../memory.max":"1","cgroup.procs":"1"},"rdma":{"a b":{"hcaHandles":1}},
+            "network":{"classID":1},"hugepageLimits":[{"pageSize":"../x","limit":1}],
+            "devices":[{"allow":true,"type":"p"}]}"#;
+        let fields: Vec<String> = problems(&serde_json::from_str(json).unwrap())
+            .into_iter()
+            .map(|(field, _)| field.replace("linux.resources.", ""))
+            .collect();
+        let expected = [
+            "cpu.realtimeRuntime",
+            "cpu.realtimePeriod",
+            "cpu.idle",
+            "cpu.cpus",
+            "memory.disableOOMKiller",
+            "memory.swappiness",
+            "memory.useHierarchy",
+            "memory.kernel",
+            "memory.swap",
+            "blockIO.leafWeight",
+            "blockIO.weight",
+            "blockIO.weightDevice[0].leafWeight",
+            "hugepageLimits",
+            "network",
+            "rdma",
+            "unified.../memory.max",
+            "unified.cgroup.procs",
+            "devices[0]",
+        ];
+        assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn a_limit_below_the_use_is_refused_where_asked() {
+        let memory = |json: &str| serde_json::from_str::<LinuxMemory>(json).unwrap();
+        let checked = memory(r#"{"limit":10,"swap":20,"checkBeforeUpdate":true}"#);
+        assert!(above_limit(&checked, (10, 20)).is_none());
+        assert!(above_limit(&checked, (11, 11)).is_some());
+        assert!(above_limit(&checked, (10, 21)).is_some());
+        assert!(above_limit(&memory(r#"{"limit":10}"#), (11, 11)).is_none());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use berth_oci::cgroup::Host;
+use berth_oci::cgroup::{Host, Scope};
 use berth_oci::launch::{self, Created, Gate, ProcessIo};
 use berth_oci::plan::{CgroupMode, Plan, RootfsSource, Source};
 use berth_oci::spec;
@@ -106,7 +106,9 @@ fn launch_and_record(
 ) -> Result<Created, Failure> {
     let cgroup = match plan.cgroup.mode {
         CgroupMode::Disabled => None,
-        CgroupMode::Managed { .. } => Some(Host::probe()?.mount.join(&plan.cgroup.path)),
+        CgroupMode::Managed { .. } | CgroupMode::Systemd { .. } => {
+            Some(Host::probe()?.mount.join(&plan.cgroup.path))
+        }
     };
     let mut record = Record {
         oci_version: spec.version().clone(),
@@ -117,6 +119,11 @@ fn launch_and_record(
         start_time: 0,
         created: log::now(),
         cgroup,
+        scope: plan
+            .cgroup
+            .scope
+            .as_ref()
+            .map(|scope| scope.unit().to_owned()),
         no_new_keyring: args.no_new_keyring,
         annotations: spec
             .annotations()
@@ -166,12 +173,15 @@ fn source(global: &Global, spec: &Spec, id: &str, bundle: &Path) -> Result<Sourc
         .map_or(Path::new("rootfs"), |root| root.path());
     let cgroup = match global.manager() {
         CgroupManager::Disabled => CgroupMode::Disabled,
-        CgroupManager::Systemd => {
+        CgroupManager::Systemd if !Scope::is_available() => {
             return Err(Failure::Unsupported {
-                what: "--systemd-cgroup".to_owned(),
-                reason: "systemd is not asked for groups".to_owned(),
+                what: "systemd as cgroup manager".to_owned(),
+                reason: "it is not PID 1 here, or does not listen to this user".to_owned(),
             });
         }
+        CgroupManager::Systemd => CgroupMode::Systemd {
+            degraded_ok: !global.strict_limits,
+        },
         CgroupManager::Cgroupfs => CgroupMode::Managed {
             degraded_ok: !global.strict_limits,
         },

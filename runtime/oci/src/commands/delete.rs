@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use berth_oci::cgroup::Cgroup;
+use berth_oci::cgroup::{Cgroup, Scope};
 use berth_oci::state::{Record, StateError, Status, Store};
 use berth_sys::crash_point;
 use berth_sys::process;
@@ -77,13 +77,18 @@ fn remove_cgroup(record: &Record) -> Result<(), Failure> {
     let Some(path) = &record.cgroup else {
         return Ok(());
     };
-    let group = match Cgroup::open(path) {
-        Ok(group) => group,
-        Err(error) if error.is_not_found() => return Ok(()),
+    match Cgroup::open(path) {
+        Ok(group) => {
+            if group.populated()? {
+                group.kill()?;
+            }
+            group.remove()?;
+        }
+        Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error.into()),
-    };
-    if group.populated()? {
-        group.kill()?;
     }
-    Ok(group.remove()?)
+    if let Some(unit) = &record.scope {
+        Scope::stop(unit)?;
+    }
+    Ok(())
 }

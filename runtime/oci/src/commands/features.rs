@@ -83,7 +83,7 @@ fn features() -> Value {
         "linux": {
             "namespaces": supported(&NAMESPACES, namespace),
             "capabilities": capability::names(u64::MAX >> (64 - capability::NAMES.len())),
-            "cgroup": { "v1": false, "v2": true, "systemd": false, "systemdUser": false, "rdma": true },
+            "cgroup": { "v1": false, "v2": true, "systemd": true, "systemdUser": false, "rdma": true },
             "seccomp": {
                 "enabled": true,
                 "actions": supported(&ACTIONS, |action| json!({"linux": {"seccomp": action_profile(action)}})),

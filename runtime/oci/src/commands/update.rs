@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
+use berth_oci::cgroup::Scope;
 use berth_oci::spec::{self, MAX_SPEC_BYTES};
 use berth_oci::state::{Status, Store};
 use oci_spec::runtime::{LinuxResources, Spec};
@@ -31,6 +32,9 @@ pub(super) fn run(store: &Store, args: &UpdateArgs, log: &Log) -> Result<ExitCod
             "{} is not enforced: {}",
             limit.field, limit.reason
         ));
+    }
+    if let Some(unit) = &record.scope {
+        Scope::update(unit, &limits)?;
     }
     if let Some(linux) = spec.linux_mut() {
         linux.set_resources(Some(limits));

@@ -11,6 +11,7 @@ mod confine;
 mod error;
 mod exec;
 mod gate;
+mod group;
 mod join;
 mod joins;
 mod parent;

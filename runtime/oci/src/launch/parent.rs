@@ -7,13 +7,14 @@ use berth_sys::process::{self, Child, CloneArgs};
 use berth_sys::{creds, ns};
 
 use super::error::At;
+use super::group::Group;
 use super::join::{Joining, Session};
 use super::joins::{self, Joins};
 use super::protocol::{Channel, ChildToParent, ParentToChild};
 use super::{Created, Gate, LaunchError, ProcessIo, Stage, stdio, users};
-use crate::cgroup::{Cgroup, Host, NotEnforced};
+use crate::cgroup::Cgroup;
 use crate::hooks;
-use crate::plan::{CgroupMode, CgroupPlan, Plan};
+use crate::plan::Plan;
 use crate::rootfs::{MapNamespaces, Origin};
 use berth_sys::crash_point;
 
@@ -28,55 +29,27 @@ pub(super) struct Report {
 }
 
 pub(super) fn create(plan: &Plan, io: ProcessIo, gate: Gate) -> Result<Created, LaunchError> {
-    let (cgroup, not_enforced) = match prepare_cgroup(&plan.cgroup)? {
-        Some((cgroup, not_enforced)) => (Some(cgroup), not_enforced),
-        None => (None, Vec::new()),
-    };
-    let made = clone_child(plan, io, gate, cgroup.as_ref()).and_then(|(child, channel)| {
+    let mut group = Group::prepare(&plan.cgroup)?;
+    let not_enforced = group
+        .as_mut()
+        .map(|group| std::mem::take(&mut group.not_enforced));
+    let cgroup = group.as_ref().map(|group| &group.cgroup);
+    let made = clone_child(plan, io, gate, cgroup).and_then(|(child, channel)| {
         crash_point!("create: child cloned");
         match listen(&channel, &child, plan) {
-            Ok(report) => Ok(Created::new(child, channel, report, not_enforced)),
+            Ok(report) => {
+                let not_enforced = not_enforced.unwrap_or_default();
+                Ok(Created::new(child, channel, report, not_enforced))
+            }
             Err(error) => Err(reap(child, error)),
         }
     });
     if made.is_err()
-        && let Some(cgroup) = cgroup
+        && let Some(group) = group
     {
-        // The launch's own error is what the caller needs; an empty group left behind harms nothing.
-        let _ = cgroup.remove();
+        group.undo();
     }
     made
-}
-
-fn prepare_cgroup(plan: &CgroupPlan) -> Result<Option<(Cgroup, Vec<NotEnforced>)>, LaunchError> {
-    let CgroupMode::Managed { degraded_ok } = plan.mode else {
-        return Ok(None);
-    };
-    let failed = |step: &str, error: crate::cgroup::CgroupError| {
-        LaunchError::from_chain(Stage::Cgroup, step, &error)
-    };
-    let host = Host::probe().map_err(|e| failed("find the cgroup2 hierarchy", e))?;
-    let cgroup = Cgroup::create_for(&host, &plan.path, &plan.resources)
-        .map_err(|e| failed("make the group", e))?;
-    crash_point!("create: cgroup made");
-    let not_enforced = match cgroup.apply(&plan.resources) {
-        Ok(not_enforced) => not_enforced,
-        Err(error) => {
-            let _ = cgroup.remove();
-            return Err(failed("set the limits", error));
-        }
-    };
-    if !degraded_ok && let Some(first) = not_enforced.first() {
-        let error = LaunchError::refused(
-            Stage::Cgroup,
-            format!("set {}", first.field),
-            first.reason.clone(),
-        );
-        let _ = cgroup.remove();
-        return Err(error);
-    }
-    crash_point!("create: limits set");
-    Ok(Some((cgroup, not_enforced)))
 }
 
 fn clone_child(

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use berth_sys::creds;
 use berth_sys::ns::{self, NamespaceKind};
 use berth_sys::process::{self, CloneArgs};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
 use super::error::At;
 use super::exec::{Started, find_program};
@@ -72,24 +74,50 @@ pub(super) fn exec(
         }
     };
     let failed = |error| LaunchError::from_chain(Stage::Cgroup, "open the group", &error);
-    let cgroup = plan
-        .cgroup
-        .as_deref()
-        .map(Cgroup::open)
-        .transpose()
-        .map_err(failed)?;
+    let cgroup = plan.cgroup.as_deref().map(Cgroup::open).transpose();
+    let mut cgroup = cgroup.map_err(failed)?;
     let child = match born(cgroup.as_ref()) {
         // The workload gave its group inner controllers, so no process may sit in it: join its init.
-        Err(error) if error.errno == Some(libc::EBUSY) && cgroup.is_some() => {
+        Err(error)
+            if error.errno == Some(libc::EBUSY) && cgroup.is_some() && !plan.cgroup_is_exact =>
+        {
             let own = Cgroup::of_process(plan.target_pid).map_err(failed)?;
-            born(Some(&own))?
+            let child = born(Some(&own))?;
+            cgroup = Some(own);
+            child
         }
         child => child?,
     };
     drop(inside);
-    match parent::listen_for_exec(&ours) {
+    let watched = cgroup.as_ref().filter(|_| !plan.wait_while_frozen);
+    let heard = watched.map_or(Ok(()), |cgroup| await_life(&ours, cgroup));
+    match heard.and_then(|()| parent::listen_for_exec(&ours)) {
         Ok(report) => Ok((Running::from(child), report.console)),
         Err(error) => Err(parent::reap(child, error)),
+    }
+}
+
+/// Waits for the first sign of the child. One born into a frozen group gives none until somebody thaws
+/// it, for which nobody may wait: after a second without a sign the group is looked at.
+fn await_life(channel: &Channel, cgroup: &Cgroup) -> Result<(), LaunchError> {
+    const LOOK: Timespec = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    loop {
+        match rustix::event::poll(&mut [PollFd::new(channel, PollFlags::IN)], Some(&LOOK)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(errno) => return Err(errno).at(Stage::Cgroup, || "hear from the child".into()),
+        }
+        if cgroup.frozen().unwrap_or(false) {
+            let step = format!("start a process in `{}`", cgroup.path().display());
+            return Err(LaunchError::refused(
+                Stage::Cgroup,
+                step,
+                "the group is frozen",
+            ));
+        }
     }
 }
 

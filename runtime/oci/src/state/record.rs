@@ -57,6 +57,9 @@ pub struct Record {
     pub created: String,
     /// The cgroup, absolute; none if the container has none of its own.
     pub cgroup: Option<PathBuf>,
+    /// systemd's unit, where it made the cgroup.
+    #[serde(default)]
+    pub scope: Option<String>,
     /// Whether its processes keep the session keyring of who makes them.
     #[serde(default)]
     pub no_new_keyring: bool,
@@ -139,6 +142,7 @@ mod tests {
             start_time: start_time(pid).unwrap(),
             created: String::new(),
             cgroup: None,
+            scope: None,
             no_new_keyring: false,
             annotations: BTreeMap::new(),
         };

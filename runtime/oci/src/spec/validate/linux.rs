@@ -7,6 +7,7 @@ use berth_sys::ns::NamespaceKind;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
 use super::{Errors, clocks, users};
+use crate::cgroup::Scope;
 use crate::plan::{CgroupMode, CgroupPlan, Namespaces, Source};
 
 /// The kernel keeps 64 bytes of a host name (`__NEW_UTS_LEN`).
@@ -187,16 +188,46 @@ pub(crate) fn sysctl_file(key: &str, value: &str) -> Result<(PathBuf, NamespaceK
 
 pub(super) fn cgroup(linux: &Linux, source: &Source, errors: &mut Errors) -> CgroupPlan {
     let resources = linux.resources().clone().unwrap_or_default();
+    for (field, reason) in crate::cgroup::problems(&resources) {
+        errors.add(field, reason);
+    }
     let given = linux
         .cgroups_path()
         .clone()
         .filter(|path| !path.as_os_str().is_empty());
+    let (path, scope) = match source.cgroup {
+        CgroupMode::Systemd { .. } => {
+            let scope = scope(given, source, errors);
+            (scope.as_ref().map_or_else(PathBuf::new, Scope::path), scope)
+        }
+        _ => (cgroup_path(given, source, errors), None),
+    };
+    CgroupPlan {
+        mode: source.cgroup,
+        path,
+        scope,
+        resources,
+    }
+}
+
+fn scope(given: Option<PathBuf>, source: &Source, errors: &mut Errors) -> Option<Scope> {
+    let text = given.map_or_else(
+        || format!("system.slice:berth:{}", source.id),
+        |path| path.to_string_lossy().into_owned(),
+    );
+    let scope = Scope::parse(&text);
+    scope
+        .map_err(|reason| errors.add("linux.cgroupsPath", reason))
+        .ok()
+}
+
+fn cgroup_path(given: Option<PathBuf>, source: &Source, errors: &mut Errors) -> PathBuf {
     let path = given.unwrap_or_else(|| Path::new("berth").join(&source.id));
     if source.cgroup != CgroupMode::Disabled {
         if path.to_string_lossy().contains(':') {
             errors.add(
                 "linux.cgroupsPath",
-                "the systemd form `slice:prefix:name` is not supported",
+                "the form `slice:prefix:name` is for systemd as cgroup manager",
             );
         } else if path.components().any(|part| part == Component::ParentDir) {
             errors.add("linux.cgroupsPath", "contains `..`");
@@ -209,9 +240,5 @@ pub(super) fn cgroup(linux: &Linux, source: &Source, errors: &mut Errors) -> Cgr
     if path.as_os_str().is_empty() {
         errors.add("linux.cgroupsPath", "is the root of the hierarchy");
     }
-    CgroupPlan {
-        mode: source.cgroup,
-        path,
-        resources,
-    }
+    path
 }

@@ -141,6 +141,8 @@ pub(crate) fn exec_plan(
         target_pid,
         process,
         cgroup,
+        cgroup_is_exact: false,
+        wait_while_frozen: false,
     }))
 }
 
