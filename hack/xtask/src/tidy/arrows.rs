@@ -19,7 +19,8 @@ struct Node {
 type Graph = BTreeMap<String, Node>;
 
 /// Crates which are linked into programs that live beside sandboxes.
-const WITHOUT_RUNTIME: [&str; 4] = [
+const WITHOUT_RUNTIME: [&str; 5] = [
+    "runtime/audit",
     "runtime/oci",
     "runtime/monitor",
     "runtime/pause",
