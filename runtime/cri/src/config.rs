@@ -22,6 +22,8 @@ pub struct RawConfig {
     pub images: RawImages,
     /// Pod networking.
     pub cni: RawCni,
+    /// The log of what was started, executed, changed and pulled.
+    pub audit: RawAudit,
     /// The `berth-monitor` program; default: next to the running program.
     pub monitor_path: Option<PathBuf>,
     /// The `berth-pause` program; default: next to the running program.
@@ -63,6 +65,21 @@ pub struct RawCni {
     /// The subnet written as the default network when `conf_dir` holds none;
     /// default `10.88.0.0/16`, the empty string writes nothing.
     pub default_subnet: Option<String>,
+}
+
+/// The audit part of [`RawConfig`].
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawAudit {
+    /// Directory of the log; default `/var/log/berth/audit`.
+    pub dir: Option<PathBuf>,
+    /// Refuse what cannot be recorded; default true. Otherwise it happens, and the
+    /// container's status says that it was not recorded.
+    pub required: Option<bool>,
+    /// Size of one file of the log, in MiB; default 16.
+    pub max_file_mib: Option<u64>,
+    /// Most files of the log, at least 2; default 16.
+    pub max_files: Option<usize>,
 }
 
 /// One RuntimeClass handler that runs another OCI runtime.
@@ -118,6 +135,8 @@ pub struct Config {
     pub images: Images,
     /// See [`RawCni`].
     pub cni: Cni,
+    /// See [`RawAudit`].
+    pub audit: Audit,
     /// See [`RawConfig::monitor_path`].
     pub monitor_path: PathBuf,
     /// See [`RawConfig::pause_path`].
@@ -158,6 +177,19 @@ pub struct Cni {
     pub default_subnet: Option<String>,
 }
 
+/// See [`RawAudit`].
+#[derive(Debug, Clone)]
+pub struct Audit {
+    /// See [`RawAudit::dir`].
+    pub dir: PathBuf,
+    /// Directory of the node's keys, `<data_dir>/audit`.
+    pub keys: PathBuf,
+    /// See [`RawAudit::required`].
+    pub required: bool,
+    /// See [`RawAudit::max_file_mib`] and [`RawAudit::max_files`].
+    pub limits: berth_audit::Limits,
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -186,6 +218,16 @@ pub enum ConfigError {
     /// A cgroup path that leaves the tree.
     #[error("`cgroup_root` must be a path without `..`: `{0}`")]
     CgroupRoot(String),
+    /// A log that would keep nothing.
+    #[error("`{key}` must be at least {least}: {given}")]
+    TooSmall {
+        /// The configuration key.
+        key: &'static str,
+        /// The least that makes sense.
+        least: u64,
+        /// What was given.
+        given: u64,
+    },
 }
 
 impl Config {
@@ -212,6 +254,7 @@ impl Config {
                 max_parallel: raw.images.max_parallel.unwrap_or(4).max(1),
             },
             cni: resolve_cni(raw.cni, &data_dir)?,
+            audit: resolve_audit(raw.audit, &data_dir)?,
             monitor_path: program("monitor_path", raw.monitor_path, "berth-monitor")?,
             pause_path: program("pause_path", raw.pause_path, "berth-pause")?,
             allow_degraded_cgroups: raw.allow_degraded_cgroups,
@@ -241,6 +284,25 @@ fn resolve_cni(raw: RawCni, data_dir: &Path) -> Result<Cni, ConfigError> {
             None => data_dir.join("cni"),
         },
         default_subnet: Some(subnet).filter(|subnet| !subnet.is_empty()),
+    })
+}
+
+fn resolve_audit(raw: RawAudit, data_dir: &Path) -> Result<Audit, ConfigError> {
+    let at_least = |key, least, given| match given < least {
+        true => Err(ConfigError::TooSmall { key, least, given }),
+        false => Ok(given),
+    };
+    let mib = at_least("audit.max_file_mib", 1, raw.max_file_mib.unwrap_or(16))?;
+    let max_files = raw.max_files.unwrap_or(16);
+    at_least("audit.max_files", 2, max_files as u64)?;
+    Ok(Audit {
+        dir: absolute("audit.dir", raw.dir, "/var/log/berth/audit")?,
+        keys: data_dir.join("audit"),
+        required: raw.required.unwrap_or(true),
+        limits: berth_audit::Limits {
+            max_file_bytes: mib.saturating_mul(1024 * 1024),
+            max_files,
+        },
     })
 }
 
@@ -310,6 +372,8 @@ mod tests {
         assert_eq!(config.cni.default_subnet.as_deref(), Some("10.88.0.0/16"));
         assert_eq!(config.runtimes.get(""), Some(&Runtime::Native));
         assert_eq!(config.cgroup_root, "/berth");
+        assert_eq!(config.audit.dir, Path::new("/var/log/berth/audit"));
+        assert!(config.audit.required);
     }
 
     #[test]
@@ -331,6 +395,12 @@ mod tests {
             "`runtimes.kata.binary`: no program at `/nonexistent/kata`"
         );
         assert!(Config::resolve(raw("cgroup_root = '/a/../b'")).is_err());
+        assert_eq!(
+            Config::resolve(raw("audit.max_files = 1"))
+                .unwrap_err()
+                .to_string(),
+            "`audit.max_files` must be at least 2: 1"
+        );
         assert!(toml::from_str::<RawConfig>("sokket = '/a'").is_err());
     }
 }

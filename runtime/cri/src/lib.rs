@@ -10,6 +10,7 @@
 //! Invariant: an intention is in a record before its effect is in the kernel, so that
 //! [`serve`] after a crash at any instruction finds out what exists.
 
+mod audit;
 pub mod config;
 mod container;
 mod events;

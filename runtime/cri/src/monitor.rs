@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use berth_monitor::client::{CallError, Connection};
 use berth_monitor::protocol::{Reply, Request, SOCKET_NAME};
+use serde_json::value::RawValue;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio_util::task::TaskTracker;
@@ -66,6 +67,14 @@ pub enum MonitorError {
 }
 
 impl MonitorError {
+    /// The sandbox record of a start that the monitor refused for what it says.
+    pub fn sandbox_record(&self) -> Option<Box<RawValue>> {
+        match self {
+            MonitorError::Call(CallError::Refused { record, .. }) => record.clone(),
+            _ => None,
+        }
+    }
+
     /// Whether there is no monitor any more.
     pub fn is_gone(&self) -> bool {
         match self {

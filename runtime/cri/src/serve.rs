@@ -9,6 +9,7 @@ use futures::stream::{self, StreamExt};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 
+use crate::audit;
 use crate::config::Config;
 use crate::rpc::{ImageRpcs, RuntimeRpcs};
 use crate::sandbox::{recover, remove, stop};
@@ -41,6 +42,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()>) -> Result
     server
         .tasks
         .spawn(streaming::serve(server.clone(), streams));
+    server.tasks.spawn(audit::publish(server.clone()));
     tracing::info!(socket = %socket.display(), "serving the CRI");
 
     let runtime = RuntimeServiceServer::new(RuntimeRpcs(server.clone()))

@@ -10,6 +10,7 @@ use berth_oci::cgroup;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::container::create::CreateContainerError;
 use crate::container::model::ContainerRecord;
@@ -97,6 +98,8 @@ pub struct Server {
     pub containers: Store<ContainerRecord>,
     /// Images and snapshots.
     pub images: ImageStore,
+    /// What was started, executed, changed and pulled.
+    pub audit: Arc<Audit>,
     /// The pod network.
     pub network: Network,
     /// What happened, for GetContainerEvents.
@@ -189,6 +192,7 @@ impl Server {
             sandboxes: Store::new(&config.state_dir, journal.clone()),
             containers: Store::new(&config.state_dir, journal.clone()),
             images: ImageStore::open(images)?,
+            audit: Arc::new(Audit::new(config.audit.clone())),
             network: Network::new(config.cni.clone())?,
             events: EventLog::new(),
             streams,
@@ -229,6 +233,11 @@ impl Server {
         self.tasks.close();
         let _ = tokio::time::timeout(DRAIN_WITHIN, self.tasks.wait()).await;
         let journal = self.journal.clone();
-        let _ = tokio::task::spawn_blocking(move || journal.commit()).await;
+        let audit = self.audit.clone();
+        let ended = move || {
+            journal.commit();
+            audit.close();
+        };
+        let _ = tokio::task::spawn_blocking(ended).await;
     }
 }

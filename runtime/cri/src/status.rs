@@ -7,6 +7,7 @@ use berth_image::{PullError, ReferenceError, RemoveError};
 use berth_monitor::client::CallError;
 use tonic::{Code, Status};
 
+use crate::audit::AuditError;
 use crate::container::create::CreateContainerError;
 use crate::container::end::EndContainerError;
 use crate::container::exec::ExecError;
@@ -73,6 +74,17 @@ pub fn invalid(field: &str, reason: &str) -> Status {
 /// The operation's task ended without an outcome.
 pub fn lost() -> Status {
     Status::internal("the operation ended without an outcome")
+}
+
+impl Coded for AuditError {
+    fn code(&self) -> Code {
+        match self {
+            AuditError::Open(_) | AuditError::Append(_) | AuditError::Record(_) => {
+                Code::FailedPrecondition
+            }
+            AuditError::ShuttingDown => Code::Unavailable,
+        }
+    }
 }
 
 impl Coded for FindError {
@@ -174,6 +186,7 @@ impl Coded for StartContainerError {
                 Code::FailedPrecondition
             }
             StartContainerError::Launch(error) => error.code(),
+            StartContainerError::Audit(error) => error.code(),
             StartContainerError::Log(_) | StartContainerError::Record(_) => Code::Internal,
         }
     }
@@ -208,6 +221,7 @@ impl Coded for UpdateContainerError {
             }
             UpdateContainerError::Limits(_) => Code::InvalidArgument,
             UpdateContainerError::Cgroup(_) | UpdateContainerError::Record(_) => Code::Internal,
+            UpdateContainerError::Audit(error) => error.code(),
             UpdateContainerError::ShuttingDown => Code::Unavailable,
         }
     }
@@ -220,6 +234,7 @@ impl Coded for ExecError {
             ExecError::NotRunning => Code::FailedPrecondition,
             ExecError::Record(_) | ExecError::Pipe(_) => Code::Internal,
             ExecError::Monitor(error) => error.code(),
+            ExecError::Audit(error) => error.code(),
             ExecError::TimedOut(_) => Code::DeadlineExceeded,
             ExecError::TooMuchOutput => Code::ResourceExhausted,
         }

@@ -2,6 +2,7 @@
 //! client as kubectl has one, a registry with an image made of this host's programs, and
 //! a server in a process of its own that can be killed.
 
+pub mod audit;
 pub mod client;
 pub mod node;
 pub mod registry;

@@ -96,7 +96,7 @@ impl Node {
              monitor_path = '{programs}/berth-monitor'\npause_path = '{programs}/berth-pause'\n\
              allow_degraded_cgroups = true\n\
              [images]\nroot = '{dir}/images'\nhosts_dir = '{dir}/certs.d'\n\
-             [cni]\nconf_dir = '{dir}/net.d'\n",
+             [cni]\nconf_dir = '{dir}/net.d'\n[audit]\ndir = '{dir}/audit'\n",
             name = self.name,
         );
         Ok(std::fs::write(self.dir.join("config.toml"), config)?)

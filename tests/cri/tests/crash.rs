@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use berth_audit::Kind;
 use berth_proto::cri;
+use berth_test_cri::audit;
 use berth_test_cri::client;
 use berth_test_cri::node::{Pod, test_pod};
 
@@ -39,9 +41,10 @@ const CREATE_CONTAINER: [&str; 4] = [
     "create container: snapshot made",
     "create container: recorded",
 ];
-const START_CONTAINER: [&str; 3] = [
+const START_CONTAINER: [&str; 4] = [
     "start container: intent recorded",
     "start container: launched",
+    "start container: audited",
     "start container: recorded",
 ];
 /// With whether the container obeys when it is asked.
@@ -163,6 +166,9 @@ fn root_a_container_is_created_and_started_once_whenever_the_server_dies() {
                 "{point}: {status:?}"
             );
             ready(pod, &created).await.context(point)?;
+            audit::verify(&pod.node).context(point)?;
+            let told = audit::entries_of(&pod.node, Kind::Start, &created)?;
+            ensure!(told.len() == 1, "{point}: {told:?}");
             pod.client.stop(&created, 0).await?;
             expect_exit(pod, &created, 137).await.context(point)?;
             let log = std::fs::read_to_string(&status.log_path)?;

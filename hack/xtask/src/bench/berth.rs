@@ -19,7 +19,7 @@ pub fn setup(programs: &Path, state: &Path, folder: &Path, networks: &Path) -> R
     let text = format!(
         "[cri]\nsocket = '{run}/b.sock'\nstate_dir = '{run}/b'\ndata_dir = '{data}/cri'\n\
          images.root = '{data}/images'\nimages.hosts_dir = '{data}/certs.d'\n\
-         cni.conf_dir = '{networks}'\n"
+         cni.conf_dir = '{networks}'\naudit.dir = '{data}/audit'\n"
     );
     fs::write(&file, text)?;
     let mut command = Command::new(program);

@@ -306,6 +306,7 @@ fn record_of(
         resources: linux.resources.unwrap_or_default(),
         stop_signal: stop_signal(&config, image),
         not_enforced: Vec::new(),
+        unaudited: false,
         config,
         id,
     })

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use crate::audit::{self, AuditError};
 use crate::container::create::CONFIG_NAME;
 use crate::container::model::{ContainerRecord, State};
 use crate::monitor::{Conversation, MonitorError};
@@ -40,6 +41,9 @@ pub enum ExecError {
     /// The monitor or the sandbox path refused.
     #[error("cannot execute in the container")]
     Monitor(#[from] MonitorError),
+    /// It cannot be recorded; the process was killed, or never was.
+    #[error("cannot record the execution")]
+    Audit(#[from] AuditError),
     /// The time allowed is over; the process and its children were killed.
     #[error("the command timed out after {0}s and was killed")]
     TimedOut(u64),
@@ -71,15 +75,25 @@ impl Executing {
     }
 }
 
+/// What is to be executed, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// Who asked, as the audit log tells it.
+    pub who: String,
+}
+
 /// Executes `command`; `fds` are its standard streams when it has no terminal.
 pub async fn start(
     server: &Arc<Server>,
     record: &ContainerRecord,
-    command: &[String],
+    command: &Command,
     tty: bool,
     fds: Vec<OwnedFd>,
 ) -> Result<Executing, ExecError> {
-    if command.is_empty() {
+    let Command { args, who } = command;
+    if args.is_empty() {
         return Err(ExecError::NoCommand);
     }
     if !matches!(record.state, State::Running { .. }) {
@@ -87,16 +101,34 @@ pub async fn start(
     }
     let session = ExecSession {
         container: record.id.to_string(),
-        process: process(server, record, command, tty)?,
+        process: process(server, record, args, tty)?,
         tty,
     };
+    server.audit.ready().await?;
     let monitor = server.monitor(&record.sandbox);
-    let (conversation, reply, received) = monitor
-        .converse(Request::Exec(Box::new(session)), fds)
-        .await?;
-    let Reply::ExecStarted { exec_id, .. } = reply else {
+    let request = Request::Exec(Box::new(session));
+    let (conversation, reply, received) = match monitor.converse(request, fds).await {
+        Ok(conversing) => conversing,
+        Err(error) => {
+            // Refused for what the kernel made of it: that too is told.
+            if let Some(seen) = error.sandbox_record() {
+                let event = audit::exec(server, record, who, args, Some(seen));
+                server.audit.append(event).await?;
+            }
+            return Err(error.into());
+        }
+    };
+    let Reply::ExecStarted {
+        exec_id,
+        record: seen,
+        ..
+    } = reply
+    else {
         return Err(MonitorError::Unexpected.into());
     };
+    let event = audit::exec(server, record, who, args, seen);
+    // Where it is refused, dropping the conversation is what kills the process.
+    server.audit.append(event).await?;
     Ok(Executing {
         conversation,
         exec_id,
@@ -141,7 +173,7 @@ pub struct Output {
 pub async fn sync(
     server: &Arc<Server>,
     record: &ContainerRecord,
-    command: &[String],
+    command: &Command,
     timeout: Option<Duration>,
 ) -> Result<Output, ExecError> {
     let (stdout, stdout_end) = pipe_to_us()?;

@@ -127,6 +127,9 @@ pub struct ContainerRecord {
     pub stop_signal: i32,
     /// Limits the host does not enforce, one line for people each.
     pub not_enforced: Vec<String>,
+    /// It was or will be started, and the audit log may not tell of it yet.
+    #[serde(default)]
+    pub unaudited: bool,
 }
 
 impl ContainerRecord {
@@ -294,6 +297,7 @@ pub mod testing {
             resources: cri::LinuxContainerResources::default(),
             stop_signal: 15,
             not_enforced: Vec::new(),
+            unaudited: false,
         }
     }
 }

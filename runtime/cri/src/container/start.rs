@@ -3,11 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use berth_monitor::protocol::{CgroupMode, LaunchContainer, LauncherKind, Reply, Request};
+use berth_monitor::protocol::{
+    CgroupMode, LaunchContainer, Launched, LauncherKind, Reply, Request,
+};
 use berth_sys::crash_point;
 
+use crate::audit::{self, AuditError};
 use crate::config::Runtime;
 use crate::container::model::{ContainerRecord, Exit, State};
+use crate::container::signal;
 use crate::id::ContainerId;
 use crate::monitor::MonitorError;
 use crate::record::{self, RecordError};
@@ -39,13 +43,21 @@ pub enum StartContainerError {
     /// The monitor or the sandbox path refused.
     #[error("cannot start the container")]
     Launch(#[source] MonitorError),
+    /// It cannot be put in the audit log; it was killed, or never was.
+    #[error("cannot record the start of the container")]
+    Audit(#[source] AuditError),
     /// The change cannot be recorded.
     #[error("cannot record the start of the container")]
     Record(#[from] RecordError),
 }
 
-/// Starts a created container; one that runs was started by a call whose answer was lost.
-pub async fn start(server: Arc<Server>, id: ContainerId) -> Result<(), StartContainerError> {
+/// Starts a created container for `who`; one that runs was started by a call whose answer was
+/// lost.
+pub async fn start(
+    server: Arc<Server>,
+    id: ContainerId,
+    who: String,
+) -> Result<(), StartContainerError> {
     let Some(record) = server.containers.get(&id) else {
         let state = "gone".to_owned();
         return Err(StartContainerError::NotCreated {
@@ -64,14 +76,17 @@ pub async fn start(server: Arc<Server>, id: ContainerId) -> Result<(), StartCont
             });
         }
     }
+    let audit = server.audit.ready().await;
+    audit.map_err(StartContainerError::Audit)?;
     if let Some(folder) = record.log_path.as_deref().and_then(Path::parent) {
         std::fs::create_dir_all(folder)
             .map_err(record::io("make", folder))
             .map_err(StartContainerError::Log)?;
     }
-    server
-        .containers
-        .update(&id, |record| record.state = State::Starting)?;
+    server.containers.update(&id, |record| {
+        record.state = State::Starting;
+        record.unaudited = true;
+    })?;
     crash_point!("start container: intent recorded");
     // Only now: whoever stops the sandbox marks it and then looks for what may run, so that
     // one of us sees the other.
@@ -81,27 +96,72 @@ pub async fn start(server: Arc<Server>, id: ContainerId) -> Result<(), StartCont
         return Err(StartContainerError::SandboxNotReady);
     };
     let request = launch(&server, &record, &sandbox.runtime_handler);
-    match server
-        .monitor(&record.sandbox)
-        .call(Request::Launch(request))
-        .await
-    {
+    let monitor = server.monitor(&record.sandbox);
+    match monitor.call(Request::Launch(request)).await {
         Ok(Reply::Launched(launched)) => {
             crash_point!("start container: launched");
-            if !launched.not_enforced.is_empty() {
-                let lines = launched.not_enforced.clone();
-                server
-                    .containers
-                    .update(&id, |record| record.not_enforced = lines)?;
-            }
-            watch::running(&server, &id, launched.pid, launched.started_at);
-            crash_point!("start container: recorded");
-            Ok(())
+            launched_by(&server, &record, launched, &who).await
         }
         // Whether it was asked is not known: the next server asks the monitor.
         Err(error @ MonitorError::ShuttingDown) => Err(StartContainerError::Launch(error)),
         Ok(_) => Err(failed(&server, &id, MonitorError::Unexpected)),
-        Err(error) => Err(failed(&server, &id, error)),
+        Err(error) => {
+            refused(&server, &record, &error, &who).await;
+            Err(failed(&server, &id, error))
+        }
+    }
+}
+
+/// The container runs: it is put in the audit log, or killed where that cannot be.
+async fn launched_by(
+    server: &Server,
+    record: &ContainerRecord,
+    launched: Launched,
+    who: &str,
+) -> Result<(), StartContainerError> {
+    let id = &record.id;
+    let event = audit::start(server, record, who, launched.record);
+    let mut not_enforced = launched.not_enforced;
+    match server.audit.append(event).await {
+        Ok(degraded) => not_enforced.extend(degraded),
+        Err(error) => {
+            unrecorded(server, record, &error).await;
+            return Err(StartContainerError::Audit(error));
+        }
+    }
+    crash_point!("start container: audited");
+    watch::started(server, id, launched.pid, launched.started_at, not_enforced);
+    crash_point!("start container: recorded");
+    Ok(())
+}
+
+/// Kills what was started and could not be put in the audit log.
+pub async fn unrecorded(server: &Server, record: &ContainerRecord, error: &AuditError) {
+    let kill = Request::Signal {
+        container: record.id.to_string(),
+        signal: signal::KILL,
+        all: true,
+    };
+    match server.monitor(&record.sandbox).call(kill).await {
+        Ok(_) => {}
+        Err(error) if error.is_gone() => {}
+        // It stays listed as what it is: running.
+        Err(error) => {
+            tracing::error!(container = %record.id, error = %crate::status::chain(&error), "not killed");
+            return;
+        }
+    }
+    watch::end(server, &record.id, not_started(error));
+}
+
+/// The monitor refused what the kernel made of the request: that too is put in the audit log.
+async fn refused(server: &Server, record: &ContainerRecord, error: &MonitorError, who: &str) {
+    let Some(seen) = error.sandbox_record() else {
+        return;
+    };
+    let event = audit::start(server, record, who, Some(seen));
+    if let Err(error) = server.audit.append(event).await {
+        tracing::error!(container = %record.id, error = %crate::status::chain(&error), "refusal not recorded");
     }
 }
 
@@ -110,21 +170,25 @@ pub fn take_back(server: &Server, id: &ContainerId) -> Result<(), RecordError> {
     let created = server.containers.update(id, |record| {
         if record.state == State::Starting {
             record.state = State::Created;
+            record.unaudited = false;
         }
     });
     created.map(drop)
 }
 
 fn failed(server: &Server, id: &ContainerId, error: MonitorError) -> StartContainerError {
-    let exit = Exit {
+    watch::end(server, id, not_started(&error));
+    StartContainerError::Launch(error)
+}
+
+fn not_started(error: &dyn std::error::Error) -> Exit {
+    Exit {
         started_at: 0,
         finished_at: time::now(),
         code: NOT_STARTED_CODE,
         reason: "StartError".to_owned(),
-        message: crate::status::chain(&error),
-    };
-    watch::end(server, id, exit);
-    StartContainerError::Launch(error)
+        message: crate::status::chain(error),
+    }
 }
 
 fn launch(server: &Server, record: &ContainerRecord, handler: &str) -> LaunchContainer {

@@ -3,13 +3,17 @@
 use berth_proto::cri;
 use tonic::Status;
 
-use crate::container::exec::ExecError;
+use crate::container::exec::{Command, ExecError};
 use crate::server::Server;
 use crate::status;
 use crate::streaming::{Session, Streams};
 
 /// Gives the URL at which the command is executed.
-pub fn exec(server: &Server, request: cri::ExecRequest) -> Result<cri::ExecResponse, Status> {
+pub fn exec(
+    server: &Server,
+    who: &str,
+    request: cri::ExecRequest,
+) -> Result<cri::ExecResponse, Status> {
     let record = super::running(server, &request.container_id)?;
     if request.cmd.is_empty() {
         return Err(status::from(ExecError::NoCommand));
@@ -22,7 +26,10 @@ pub fn exec(server: &Server, request: cri::ExecRequest) -> Result<cri::ExecRespo
     })?;
     let session = Session::Exec {
         container: record.id.clone(),
-        command: request.cmd,
+        command: Command {
+            args: request.cmd,
+            who: who.to_owned(),
+        },
         streams,
     };
     let url = server.streams.allow(session).map_err(status::from)?;

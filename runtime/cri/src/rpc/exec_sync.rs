@@ -14,6 +14,7 @@ use crate::status;
 /// Executes the command and gives its output.
 pub async fn exec_sync(
     server: &Arc<Server>,
+    who: &str,
     request: cri::ExecSyncRequest,
 ) -> Result<cri::ExecSyncResponse, Status> {
     let record = server
@@ -24,7 +25,11 @@ pub async fn exec_sync(
         .ok()
         .filter(|seconds| *seconds > 0);
     let timeout = seconds.map(Duration::from_secs);
-    let executed = exec::sync(server, &record, &request.cmd, timeout);
+    let command = exec::Command {
+        args: request.cmd,
+        who: who.to_owned(),
+    };
+    let executed = exec::sync(server, &record, &command, timeout);
     let output = super::until_ending(server, executed)
         .await?
         .map_err(status::from)?;

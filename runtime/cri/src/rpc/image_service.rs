@@ -35,7 +35,7 @@ impl ImageService for ImageRpcs {
         request: Request<cri::PullImageRequest>,
     ) -> Answer<cri::PullImageResponse> {
         Ok(Response::new(
-            pull_image::pull_image(&self.0, request.into_inner()).await?,
+            pull_image::pull_image(&self.0, &caller::who(&request), request.into_inner()).await?,
         ))
     }
 

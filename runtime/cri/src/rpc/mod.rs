@@ -2,6 +2,7 @@
 //! below only name them.
 
 mod attach;
+mod caller;
 mod container_stats;
 mod container_status;
 mod create_container;

@@ -109,7 +109,8 @@ impl RuntimeService for RuntimeRpcs {
         request: Request<cri::StartContainerRequest>,
     ) -> Answer<cri::StartContainerResponse> {
         Ok(Response::new(
-            start_container::start_container(&self.0, request.into_inner()).await?,
+            start_container::start_container(&self.0, &caller::who(&request), request.into_inner())
+                .await?,
         ))
     }
 
@@ -156,8 +157,12 @@ impl RuntimeService for RuntimeRpcs {
         request: Request<cri::UpdateContainerResourcesRequest>,
     ) -> Answer<cri::UpdateContainerResourcesResponse> {
         Ok(Response::new(
-            update_container_resources::update_container_resources(&self.0, request.into_inner())
-                .await?,
+            update_container_resources::update_container_resources(
+                &self.0,
+                &caller::who(&request),
+                request.into_inner(),
+            )
+            .await?,
         ))
     }
 
@@ -175,12 +180,16 @@ impl RuntimeService for RuntimeRpcs {
         request: Request<cri::ExecSyncRequest>,
     ) -> Answer<cri::ExecSyncResponse> {
         Ok(Response::new(
-            exec_sync::exec_sync(&self.0, request.into_inner()).await?,
+            exec_sync::exec_sync(&self.0, &caller::who(&request), request.into_inner()).await?,
         ))
     }
 
     async fn exec(&self, request: Request<cri::ExecRequest>) -> Answer<cri::ExecResponse> {
-        Ok(Response::new(exec::exec(&self.0, request.into_inner())?))
+        Ok(Response::new(exec::exec(
+            &self.0,
+            &caller::who(&request),
+            request.into_inner(),
+        )?))
     }
 
     async fn attach(&self, request: Request<cri::AttachRequest>) -> Answer<cri::AttachResponse> {

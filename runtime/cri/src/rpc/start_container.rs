@@ -12,14 +12,18 @@ use crate::status;
 /// Starts the container.
 pub async fn start_container(
     server: &Arc<Server>,
+    who: &str,
     request: cri::StartContainerRequest,
 ) -> Result<cri::StartContainerResponse, Status> {
     let record = server
         .containers
         .find(&request.container_id)
         .map_err(status::from)?;
-    let (task_server, id) = (server.clone(), record.id.clone());
-    let operation = move || async move { start::start(task_server, id).await.map_err(Arc::new) };
+    let (task_server, id, who) = (server.clone(), record.id.clone(), who.to_owned());
+    let operation = move || async move {
+        let started = start::start(task_server, id, who).await;
+        started.map_err(Arc::new)
+    };
     let started = server
         .running
         .start_container

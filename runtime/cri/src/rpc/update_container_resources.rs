@@ -12,6 +12,7 @@ use crate::status;
 /// Sets the limits that are given.
 pub async fn update_container_resources(
     server: &Arc<Server>,
+    who: &str,
     request: cri::UpdateContainerResourcesRequest,
 ) -> Result<cri::UpdateContainerResourcesResponse, Status> {
     let record = server
@@ -21,7 +22,7 @@ pub async fn update_container_resources(
     let limits = request
         .linux
         .ok_or_else(|| status::invalid("linux", "is required"))?;
-    update::update(server, &record, &limits)
+    update::update(server, &record, &limits, who)
         .await
         .map_err(status::from)?;
     Ok(cri::UpdateContainerResourcesResponse {})

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::audit;
 use crate::container::model::{ContainerRecord, Exit, State};
 use crate::container::start;
 use crate::record::{self, RecordError};
@@ -156,11 +157,32 @@ async fn adopt(server: &Arc<Server>, record: &SandboxRecord) {
                 }
             }
             watch::start(server, &record.id);
+            for container in server.containers.of(&record.id) {
+                if container.unaudited {
+                    recover_entry(server, &container).await;
+                }
+            }
         }
         Ok(_) | Err(_) => {
             tracing::error!(sandbox = %record.id, "monitor lost");
             watch::lost(server, &record.id).await;
         }
+    }
+}
+
+/// A server ended between a container's start and its entry in the audit log: the monitor has
+/// handed the record over, and it is lost. That it was started is not.
+async fn recover_entry(server: &Arc<Server>, container: &ContainerRecord) {
+    let event = audit::start(server, container, "an earlier server", None);
+    if let Err(error) = server.audit.append_missing(event).await {
+        tracing::error!(container = %container.id, error = %crate::status::chain(&error), "killed");
+        return start::unrecorded(server, container, &error).await;
+    }
+    let told = server
+        .containers
+        .update(&container.id, |record| record.unaudited = false);
+    if let Err(error) = told {
+        tracing::error!(container = %container.id, error = %crate::status::chain(&error), "not recorded");
     }
 }
 

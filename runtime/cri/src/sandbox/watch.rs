@@ -10,9 +10,10 @@ use berth_monitor::protocol::{
 use berth_proto::cri;
 
 use crate::container::end;
-use crate::container::model::{Exit, State};
+use crate::container::model::{ContainerRecord, Exit, State};
 use crate::id::{ContainerId, SandboxId};
 use crate::monitor::{Conversation, MonitorError};
+use crate::record::RecordError;
 use crate::sandbox::model::Phase;
 use crate::sandbox::stop;
 use crate::server::Server;
@@ -130,6 +131,27 @@ async fn take(server: &Arc<Server>, id: &SandboxId, event: Event) {
     }
 }
 
+/// Records that a container runs and is in the audit log, with what the host does not enforce.
+/// That it runs is told once, here or by [`running`].
+pub fn started(
+    server: &Server,
+    id: &ContainerId,
+    pid: i32,
+    started_at: i64,
+    not_enforced: Vec<String>,
+) {
+    let mut first = false;
+    let updated = server.containers.update(id, |record| {
+        record.unaudited = false;
+        record.not_enforced = not_enforced;
+        first = record.state == State::Starting;
+        if first {
+            record.state = State::Running { pid, started_at };
+        }
+    });
+    tell_start(server, id, updated.map(|record| record.filter(|_| first)));
+}
+
 /// Records that a container runs, once, and tells it.
 pub fn running(server: &Server, id: &ContainerId, pid: i32, started_at: i64) {
     let starting = server
@@ -145,6 +167,14 @@ pub fn running(server: &Server, id: &ContainerId, pid: i32, started_at: i64) {
             record.state = State::Running { pid, started_at };
         }
     });
+    tell_start(server, id, updated);
+}
+
+fn tell_start(
+    server: &Server,
+    id: &ContainerId,
+    updated: Result<Option<Arc<ContainerRecord>>, RecordError>,
+) {
     match updated {
         Ok(Some(record)) => {
             let kind = cri::ContainerEventType::ContainerStartedEvent;

@@ -10,7 +10,7 @@ use super::copy::{self, Terminal};
 use super::remote_command::{self, Channels, Sizes};
 use super::sessions::Streams;
 use super::spdy::{Connection, StreamReader, StreamWriter};
-use crate::container::exec::{self, ExecError, Executing};
+use crate::container::exec::{self, Command, ExecError, Executing};
 use crate::container::model::ContainerRecord;
 use crate::id::ContainerId;
 use crate::server::Server;
@@ -24,7 +24,7 @@ pub async fn serve(
     server: Arc<Server>,
     mut connection: Connection,
     container: ContainerId,
-    command: Vec<String>,
+    command: Command,
     streams: Streams,
 ) {
     let Some(channels) = remote_command::accept(&mut connection, streams).await else {
@@ -54,7 +54,7 @@ fn failed(error: &ExecError) -> Value {
 struct Exec {
     server: Arc<Server>,
     container: ContainerId,
-    command: Vec<String>,
+    command: Command,
     /// The client is gone.
     gone: CancellationToken,
     /// The process has ended.

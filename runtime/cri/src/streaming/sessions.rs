@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::container::exec::Command;
 use crate::id::{ContainerId, SandboxId};
 
 /// How long a token is good for.
@@ -20,7 +21,7 @@ pub enum Session {
         /// Where.
         container: ContainerId,
         /// What.
-        command: Vec<String>,
+        command: Command,
         /// With which streams.
         streams: Streams,
     },

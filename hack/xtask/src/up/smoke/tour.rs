@@ -216,6 +216,7 @@ impl Tour {
         format!(
             "[cri]\ndata_dir = \"{data}/cri\"\nimages.root = \"{data}/images\"\n\
              images.hosts_dir = \"{data}/certs.d\"\ncni.conf_dir = \"{data}/net.d\"\n\
+             audit.dir = \"{data}/audit\"\n\
              [kubelet]\nroot_dir = \"{data}/kubelet\"\nstatic_pod_dir = \"{data}/manifests\"\n\
              [server]\ndata_dir = \"{data}/server\"\n"
         )
