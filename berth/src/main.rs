@@ -1,5 +1,6 @@
 //! The `berth` command: arguments and wiring. What the parts do is in their crates.
 
+mod audit;
 mod check;
 mod clients;
 mod config;
@@ -58,13 +59,14 @@ Signals:
 
 Exit status:
   0   success, or ended by a signal as asked
-  1   failed; `berth check`: something needed is missing
+  1   failed; `berth check`: something needed is missing; `berth audit verify`: broken
   64  wrong usage or configuration; nothing was started
 
 Files:
   /etc/berth/config.toml, /etc/berth/config.d/*.toml  configuration
   /etc/cni/net.d/  pod network
   /var/lib/berth/  what survives a restart
+  /var/log/berth/audit/  the audit log
   /run/berth/      what does not survive a reboot; the CRI socket";
 
 #[derive(Subcommand)]
@@ -99,6 +101,11 @@ enum Command {
     /// Changes nothing. Each line is `ok`, `degraded` (berth runs, but does less) or `MISSING`;
     /// the exit status is 1 if anything is missing.
     Check(check::Options),
+    /// Read the log of what was started, executed, changed and pulled on this machine
+    ///
+    /// Each entry holds what was asked for next to what the kernel reported, and the entries
+    /// form a chain signed with the node's key. Works when no daemon runs.
+    Audit(audit::Options),
     /// List the pods and containers of this machine
     ///
     /// Asks the CRI server, so it works without the API server. Shows what is ready, created or
@@ -166,6 +173,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Cri(options) => cri::run(options, file()?).map(done),
         Command::Kubelet(options) => kubelet::run(options, file()?).map(done),
         Command::Check(options) => check::run(&options),
+        Command::Audit(options) => audit::run(options, &file()?),
         Command::Ps(options) => ps::run(&options).map(done),
         Command::Why(options) => why::run(&options).map(done),
         Command::Version(options) => {

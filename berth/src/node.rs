@@ -1,7 +1,7 @@
 //! `berth node`: CRI server, kubelet, service proxy and DNS of one machine.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -84,6 +84,11 @@ impl Node {
             berth_kubelet::run(plan.kubelet, node.agents.clone().cancelled_owned()),
         );
         Ok(node)
+    }
+
+    /// Where this node keeps its audit log.
+    pub fn audit_dir(&self) -> PathBuf {
+        self.cri.audit.dir.clone()
     }
 
     async fn start_services(

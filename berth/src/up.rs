@@ -23,7 +23,7 @@ pub struct Options {
     /// `server` are made there unless the configuration names other places.
     #[arg(long, value_name = "DIR", default_value = "/var/lib/berth")]
     data_dir: PathBuf,
-    /// Delete the data directory after SIGINT
+    /// Delete the data directory and the audit log after SIGINT
     #[arg(long)]
     rm: bool,
     /// Start although cgroup v2 lacks the cpu, memory or pids controller here
@@ -69,6 +69,7 @@ pub fn run(options: Options, file: File) -> anyhow::Result<()> {
             end = signals.wait() => anyhow::bail!("ended by a signal while starting ({end:?})"),
         };
         let failed = cluster.node.failed.clone();
+        let audit_dir = cluster.node.audit_dir();
         let end = tokio::select! {
             end = signals.wait() => end,
             () = failed.cancelled() => End::Leave,
@@ -85,11 +86,22 @@ pub fn run(options: Options, file: File) -> anyhow::Result<()> {
             .await??;
         anyhow::ensure!(!failed.is_cancelled(), "a part of the node failed");
         if end == End::Remove && options.rm {
-            std::fs::remove_dir_all(&options.data_dir)
-                .with_context(|| format!("cannot delete `{}`", options.data_dir.display()))?;
+            // The key that verifies the audit log goes with the data: the log goes too.
+            for dir in [&audit_dir, &options.data_dir] {
+                delete(dir)?;
+            }
         }
         Ok(())
     })
+}
+
+fn delete(dir: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot delete `{}`", dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn start(options: &Options, mut file: File) -> anyhow::Result<Cluster> {

@@ -64,6 +64,10 @@ pub const ALL: &[Probe] = &[
         look: inotify,
     },
     Probe {
+        name: "audit log",
+        look: audit_log,
+    },
+    Probe {
         name: "programs",
         look: programs,
     },
@@ -315,6 +319,35 @@ fn inotify() -> Outcome {
         format!("{instances} instances a user: many node containers on one host run out"),
         "sysctl -w fs.inotify.max_user_instances=1024",
     )
+}
+
+/// Least space that the audit log's file system should have left, in MiB: its default size.
+const AUDIT_MIB: u64 = 256;
+
+/// Looks at the default place; what `cri.audit.dir` names is seen at the start.
+fn audit_log() -> Outcome {
+    let dir = Path::new("/var/log/berth/audit");
+    let existing = dir.ancestors().find(|path| path.exists());
+    let existing = existing.unwrap_or(Path::new("/"));
+    let remedy = "make it a folder on a writable file system, or set cri.audit.dir";
+    let writable = rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).is_ok();
+    if !existing.is_dir() || !writable {
+        let found = format!(
+            "`{}` cannot be written: no container would be started",
+            existing.display()
+        );
+        return missing(found, remedy);
+    }
+    let free = rustix::fs::statvfs(existing).map_or(0, |found| {
+        found.f_bavail.saturating_mul(found.f_frsize) >> 20
+    });
+    if free < AUDIT_MIB {
+        return degraded(
+            format!("{free} MiB left for {}", dir.display()),
+            "free space there, or set cri.audit.max_files: a full log refuses starts",
+        );
+    }
+    ok(format!("{}, {free} MiB left", dir.display()))
 }
 
 fn programs() -> Outcome {

@@ -2,6 +2,7 @@
 //!
 //! The steps run in the order of the table; a later one may use what an earlier one made.
 
+mod audit;
 mod cri_client;
 mod failing;
 mod inside;
@@ -52,12 +53,13 @@ const fn step(name: &'static str, run: fn(&mut Tour) -> Result<()>) -> Step {
     }
 }
 
-const TABLES: [&[Step]; 10] = [
+const TABLES: [&[Step]; 11] = [
     oci::STEPS,
     through_cri::STEPS,
     static_pod::STEPS,
     serve::STEPS,
     inside::STEPS,
+    audit::STEPS,
     objects::STEPS,
     failing::STEPS,
     refused::STEPS,
