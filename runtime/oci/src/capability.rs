@@ -47,6 +47,9 @@ pub const NAMES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
+/// `CAP_SETGID` and `CAP_SETUID`.
+pub(crate) const SET_IDS: u64 = 0b11 << 6;
+
 /// `CAP_SYS_ADMIN`.
 pub(crate) const SYS_ADMIN: u64 = 1 << 21;
 

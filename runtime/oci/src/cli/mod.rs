@@ -79,7 +79,7 @@ pub struct Global {
 impl Default for Global {
     fn default() -> Self {
         Global {
-            root: "/run/berth-oci".into(),
+            root: DEFAULT_ROOT.into(),
             log: None,
             log_format: LogFormat::Text,
             debug: false,
@@ -169,6 +169,9 @@ pub enum CgroupManager {
     /// Not at all
     Disabled,
 }
+
+/// Where the state of containers lies, unless `--root` says so; for root.
+pub const DEFAULT_ROOT: &str = "/run/berth-oci";
 
 /// When a cgroup that may not be made is done without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

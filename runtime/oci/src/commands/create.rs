@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use berth_oci::cgroup::{Host, Scope};
 use berth_oci::launch::{self, Created, Gate, ProcessIo};
-use berth_oci::plan::{CgroupMode, Plan, RootfsSource, Source};
+use berth_oci::plan::{CgroupMode, CgroupPlan, Plan, RootfsSource, Source};
 use berth_oci::spec;
 use berth_oci::state::{Lock, Record, Store};
 use berth_sys::{crash_point, process};
@@ -15,6 +15,7 @@ use oci_spec::runtime::Spec;
 use super::handover::{
     check_preserved, own_streams, pass_listen_fds, send_console, write_pid_file,
 };
+use super::rootless::{self, Delegation};
 use super::{Failure, home};
 use crate::cli::{BundleArgs, CgroupManager, Global};
 use crate::log::{self, Log};
@@ -52,7 +53,8 @@ pub(super) fn make(
         log.warn(&format!("config.json: unknown fields: {fields}"));
     }
     let source = source(global, &spec, &args.id, &bundle)?;
-    let mut plan = Plan::from_spec(&spec, &source)?;
+    let mut plan = rootless::check(Plan::from_spec(&spec, &source))?;
+    delegate(global, &mut plan.cgroup, log)?;
     home::add(&mut plan.process, rootfs_path(&plan.rootfs.source));
     let passed = pass_listen_fds(&mut plan.process)?;
     check_preserved(passed, args.preserve_fds)?;
@@ -83,6 +85,26 @@ pub(super) fn make(
         created,
         _lock: lock,
     })
+}
+
+/// Moves the group to where the caller may make one, or does without.
+fn delegate(global: &Global, cgroup: &mut CgroupPlan, log: &Log) -> Result<(), Failure> {
+    let CgroupMode::Managed { degraded_ok } = cgroup.mode else {
+        return Ok(());
+    };
+    match rootless::delegation(global) {
+        Delegation::Whole => {}
+        Delegation::Below(own) => cgroup.path = own.join(&cgroup.path),
+        Delegation::Nowhere(why) if degraded_ok => {
+            log.warn(&format!("no cgroup, and no limit is enforced: {why}"));
+            cgroup.mode = CgroupMode::Disabled;
+        }
+        Delegation::Nowhere(reason) => {
+            let what = "a cgroup".to_owned();
+            return Err(Failure::Unsupported { what, reason });
+        }
+    }
+    Ok(())
 }
 
 fn check_terminal(args: &BundleArgs, terminal: bool, detached: bool) -> Result<(), Failure> {

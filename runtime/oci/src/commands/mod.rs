@@ -15,6 +15,7 @@ mod list;
 mod owner;
 mod pause;
 mod ps;
+mod rootless;
 mod run;
 mod spec;
 mod start;
@@ -38,7 +39,7 @@ use crate::log::Log;
 
 /// Performs the verb.
 pub fn run(cli: &Cli, log: &Log) -> Result<ExitCode, Failure> {
-    let root = std::path::absolute(&cli.global.root).map_err(Failure::io("resolve --root"))?;
+    let root = rootless::state_root(&cli.global)?;
     log.debug(|| format!("state directory `{}`, {:?}", root.display(), cli.command));
     let store = Store::new(root);
     match &cli.command {

@@ -139,6 +139,13 @@ fn lower_first(text: &str) -> String {
 
 impl std::error::Error for LaunchError {}
 
+impl From<io::Error> for LaunchError {
+    /// Of the user namespace, the one thing whose making calls back with other errors.
+    fn from(error: io::Error) -> LaunchError {
+        LaunchError::from_io(Stage::Join, "make the user namespace", &error)
+    }
+}
+
 /// Puts stage and step on the failure of a system call.
 pub(crate) trait At<T> {
     /// `step` names the action and its object; it is only made on failure.

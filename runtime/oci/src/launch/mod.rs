@@ -14,6 +14,7 @@ mod gate;
 mod group;
 mod join;
 mod joins;
+mod own_ids;
 mod parent;
 mod pod;
 mod protocol;

@@ -24,7 +24,7 @@ use super::error::At;
 use super::join::{self, Session};
 use super::joins::{self, Joins};
 use super::protocol::{Channel, ChildToParent};
-use super::{LaunchError, Stage, parent, stdio};
+use super::{LaunchError, Stage, own_ids, parent, stdio};
 use crate::capability;
 use crate::plan::{IdMaps, Plan, ProcessPlan};
 use crate::procfs::ProcFs;
@@ -149,8 +149,13 @@ fn user_namespace(plan: &Plan) -> Result<OwnedFd, LaunchError> {
     match join.find(|(kind, _)| *kind == NamespaceKind::User) {
         Some((kind, path)) => joins::open(*kind, path),
         None => {
-            let IdMaps { uids, gids } = &plan.namespaces.ids;
-            idmap::user_namespace(uids, gids).at(Stage::Join, || "make the user namespace".into())
+            let ids = &plan.namespaces.ids;
+            let step = || "make the user namespace".to_owned();
+            let present = creds::effective_capabilities().at(Stage::Join, step)?;
+            if present & capability::SET_IDS == capability::SET_IDS {
+                return idmap::user_namespace(&ids.uids, &ids.gids).at(Stage::Join, step);
+            }
+            idmap::user_namespace_by(|holder| own_ids::write(holder, ids))
         }
     }
 }

@@ -66,6 +66,16 @@ fn one(mount: &Mount, around: &Around<'_>, field: &str, errors: &mut Errors) -> 
     check_proc(&target, &what, field, errors);
     let id_map = id_map(mount, &options, &what, around, field, errors);
     let mut attributes = options.attributes;
+    let mut recursive_attributes = options.recursive;
+    let what = if is_sysfs(&what) && shows_hosts_net(around.namespaces) {
+        recursive_attributes = attributes;
+        MountSource::Bind {
+            path: "/sys".into(),
+            recursive: true,
+        }
+    } else {
+        what
+    };
     let shared_view = matches!(what, MountSource::Cgroup { own: false });
     if shared_view && around.namespaces.has_own(NamespaceKind::User) {
         // Its root would be the owner of what it sees there (CVE-2023-25809).
@@ -76,7 +86,7 @@ fn one(mount: &Mount, around: &Around<'_>, field: &str, errors: &mut Errors) -> 
         target,
         source: what,
         attributes,
-        recursive_attributes: options.recursive,
+        recursive_attributes,
         propagation: options.propagation,
         extensions: MountExtensions {
             copy_symlink: options.copy_symlink,
@@ -84,6 +94,16 @@ fn one(mount: &Mount, around: &Around<'_>, field: &str, errors: &mut Errors) -> 
             id_map,
         },
     }
+}
+
+fn is_sysfs(what: &MountSource) -> bool {
+    matches!(what, MountSource::FileSystem { kind, .. } if kind == "sysfs")
+}
+
+/// A new sysfs shows the network namespace, and takes rights over it: those who have none, as root
+/// of a user namespace that shares the host's network, are shown the host's own.
+fn shows_hosts_net(namespaces: &Namespaces) -> bool {
+    namespaces.has_own(NamespaceKind::User) && !namespaces.has_own(NamespaceKind::Net)
 }
 
 fn what(

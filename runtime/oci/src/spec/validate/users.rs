@@ -82,9 +82,11 @@ fn is_unmapped(map: &[IdMap], id: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use berth_sys::mount::attr;
     use serde_json::{Value, json};
 
     use super::super::tests::{paths, plan, with};
+    use crate::plan::MountSource;
 
     fn base() -> Value {
         let mut spec = with("/linux/namespaces/2", json!({"type": "user"}));
@@ -145,5 +147,23 @@ mod tests {
             }
             assert_eq!(paths(&spec), expected, "{spec}");
         }
+    }
+
+    #[test]
+    fn sysfs_without_a_network_namespace_is_the_hosts() {
+        let mut spec = base();
+        spec["mounts"] =
+            json!([{"destination": "/sys", "type": "sysfs", "options": ["ro", "nosuid"]}]);
+        let mounts = plan(&spec).unwrap().rootfs.mounts;
+        let host = MountSource::Bind {
+            path: "/sys".into(),
+            recursive: true,
+        };
+        assert_eq!(mounts[0].source, host);
+        let all_below = attr::RDONLY | attr::NOSUID;
+        assert_eq!(mounts[0].recursive_attributes.set, all_below);
+        let namespaces = spec["linux"]["namespaces"].as_array_mut();
+        namespaces.unwrap().push(json!({"type": "network"}));
+        assert_ne!(plan(&spec).unwrap().rootfs.mounts[0].source, host);
     }
 }
