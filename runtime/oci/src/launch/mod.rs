@@ -14,6 +14,7 @@ mod gate;
 mod group;
 mod join;
 mod joins;
+mod laps;
 mod own_ids;
 mod parent;
 mod pod;
@@ -30,6 +31,7 @@ use berth_sys::process::{self, Child};
 pub(crate) use error::At;
 pub use error::{LaunchError, Stage};
 pub use gate::{Gate, open_gate};
+pub use laps::Timings;
 
 use crate::cgroup::NotEnforced;
 use crate::plan::{ExecPlan, Plan, PodPlan};
@@ -63,6 +65,7 @@ pub struct Created {
     console: Option<OwnedFd>,
     degraded: Vec<String>,
     not_enforced: Vec<NotEnforced>,
+    timings: Timings,
 }
 
 impl Created {
@@ -72,13 +75,18 @@ impl Created {
         report: parent::Report,
         not_enforced: Vec<NotEnforced>,
     ) -> Created {
-        let parent::Report { console, degraded } = report;
+        let parent::Report {
+            console,
+            degraded,
+            timings,
+        } = report;
         Created {
             child: Some(child),
             channel,
             console,
             degraded,
             not_enforced,
+            timings,
         }
     }
 
@@ -111,6 +119,11 @@ impl Created {
     /// Limits which the host's cgroups do not enforce.
     pub fn not_enforced(&self) -> &[NotEnforced] {
         &self.not_enforced
+    }
+
+    /// How long each part took.
+    pub fn timings(&self) -> &Timings {
+        &self.timings
     }
 
     /// Lets the process run the container's program. Returns when it was executed; after a failure

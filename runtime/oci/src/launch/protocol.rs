@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use berth_sys::seqpacket::{PeerCred, Socket};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::LaunchError;
+use super::{LaunchError, Timings};
 
 /// From the child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +33,8 @@ pub(crate) enum ChildToParent {
     Born(i32),
     /// The namespaces exist; hooks of the parent may run.
     Joined,
-    /// Only execve is left.
-    Ready,
+    /// Only execve is left; the child's parts took this long.
+    Ready(Timings),
     /// It is over.
     Failed(LaunchError),
 }
