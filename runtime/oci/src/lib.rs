@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod crash;
 pub mod hooks;
 pub mod launch;
+mod lsm;
 pub mod plan;
 mod procfs;
 mod rootfs;

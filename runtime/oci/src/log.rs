@@ -37,6 +37,14 @@ impl Log {
         self.line("warning", message);
     }
 
+    /// Names of capabilities which the specification asked for and nobody knows, in runc's words.
+    pub fn warn_of_capabilities(&self, unknown: &[String]) {
+        if !unknown.is_empty() {
+            let names = unknown.join(" ");
+            self.warn(&format!("ignoring unknown capabilities: [{names}]"));
+        }
+    }
+
     /// What the verb does, with `--debug`.
     pub fn debug(&self, message: impl FnOnce() -> String) {
         if self.debug {

@@ -11,6 +11,7 @@ use berth_sys::creds::CapabilityMasks;
 use berth_sys::idmap::IdMap;
 use berth_sys::mount::{AttributeChange, Propagation};
 use berth_sys::ns::NamespaceKind;
+use berth_sys::sched::{Mask, Scheduler};
 use berth_sys::seccomp::Instruction;
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 
@@ -310,6 +311,10 @@ pub struct ProcessPlan {
     pub no_new_privs: bool,
     /// AppArmor profile to enter at exec.
     pub apparmor: Option<String>,
+    /// SELinux label to get at exec.
+    pub selinux: Option<String>,
+    /// Where and when it runs.
+    pub schedule: Schedule,
     /// The seccomp filter.
     pub seccomp: Option<Filter>,
     /// Resource limits.
@@ -326,6 +331,41 @@ pub struct ProcessPlan {
     pub new_keyring: bool,
 }
 
+/// Where and when a process runs; what is absent stays as inherited.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Schedule {
+    /// Scheduling policy.
+    pub scheduler: Option<Scheduler>,
+    /// Class and level of its I/O.
+    pub io_priority: Option<IoPriority>,
+    /// CPUs while it is put into the container's cgroup; only of a further process.
+    pub initial_cpus: Option<Mask>,
+    /// CPUs from then on; only of a further process.
+    pub final_cpus: Option<Mask>,
+    /// Execution domain, a number of personality(2).
+    pub personality: Option<u32>,
+    /// Which memory nodes it uses.
+    pub memory: Option<MemoryPolicy>,
+}
+
+/// An I/O priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IoPriority {
+    /// 1 real time, 2 best effort, 3 idle.
+    pub class: u8,
+    /// 0 (first) to 7.
+    pub level: u8,
+}
+
+/// A NUMA policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPolicy {
+    /// `MPOL_*` number with its flags.
+    pub mode: u32,
+    /// Its nodes.
+    pub nodes: Option<Mask>,
+}
+
 /// A compiled seccomp filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
@@ -333,6 +373,19 @@ pub struct Filter {
     pub program: Vec<Instruction>,
     /// Bits of [`berth_sys::seccomp::flag`].
     pub flags: u32,
+    /// Who decides the calls that the filter notifies of; none when it notifies of none.
+    pub listener: Option<Listener>,
+}
+
+/// Who decides the calls of `SCMP_ACT_NOTIFY`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// A stream socket of the host.
+    pub path: PathBuf,
+    /// What it is told besides the state.
+    pub metadata: String,
+    /// The container's state object, for a further process with the `pid` of its init.
+    pub state: serde_json::Value,
 }
 
 /// One resource limit.
@@ -425,5 +478,14 @@ impl ExecPlan {
         cgroup: Option<PathBuf>,
     ) -> Result<ExecPlan, SpecErrors> {
         crate::spec::validate::exec_plan(spec, process, target_pid, cgroup)
+    }
+
+    /// Says which container it is, for whoever is told of the process (`seccomp.listenerPath`).
+    pub fn name_container(&mut self, id: &str, bundle: &std::path::Path) {
+        let filter = self.process.seccomp.as_mut();
+        if let Some(listener) = filter.and_then(|filter| filter.listener.as_mut()) {
+            listener.state["id"] = id.into();
+            listener.state["bundle"] = bundle.to_string_lossy().into();
+        }
     }
 }

@@ -149,6 +149,32 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
+/// A copy of the descriptor `number` of the process behind `pidfd` (pidfd_getfd(2), Linux 5.6).
+/// Needs the right to trace it.
+///
+/// # Errors
+/// `EBADF` when it has no such descriptor, `ESRCH` when it has ended.
+pub fn pidfd_getfd(pidfd: impl AsFd, number: RawFd) -> io::Result<OwnedFd> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: three numbers, no memory; `fd` is borrowed and open.
+    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, fd, number, 0) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call returned a new descriptor, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy as RawFd) })
+}
+
+/// The number of the process behind `pidfd` in the PID namespace of `/proc`; `ESRCH` when it has ended.
+pub fn pidfd_pid(pidfd: impl AsFd) -> io::Result<i32> {
+    let info = format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
+    let info = std::fs::read_to_string(info)?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    let pid = pid.and_then(|pid| pid.trim().parse().ok());
+    pid.filter(|pid| *pid > 0)
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+}
+
 /// Sends `signal` to the very process behind `pidfd` (never to a later one with the same number).
 pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
     let fd = pidfd.as_fd().as_raw_fd();

@@ -1,6 +1,7 @@
 //! Loading a seccomp filter (seccomp(2)).
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// One classic BPF instruction, as the kernel takes it (`struct sock_filter` of linux/filter.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +29,27 @@ pub mod flag {
     pub const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 }
 
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`.
+const NEW_LISTENER: u32 = 1 << 3;
+
 /// Puts `program` on the calling thread, for ever. Needs no_new_privs or `CAP_SYS_ADMIN`.
 pub fn load(program: &[Instruction], flags: u32) -> io::Result<()> {
+    set_filter(program, flags).map(drop)
+}
+
+/// As [`load`], for a program that notifies: returns the descriptor (close-on-exec, the lowest free
+/// number) over which a listener decides (seccomp_unotify(2)). [`flag::TSYNC`] is left out: a filter
+/// with a listener is for the calling thread.
+///
+/// # Errors
+/// `EBUSY` when an earlier filter of the thread has a listener.
+pub fn load_notifying(program: &[Instruction], flags: u32) -> io::Result<OwnedFd> {
+    let fd = set_filter(program, flags & !flag::TSYNC | NEW_LISTENER)?;
+    // SAFETY: with NEW_LISTENER the call returns a new descriptor, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+fn set_filter(program: &[Instruction], flags: u32) -> io::Result<libc::c_long> {
     let length =
         u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let fprog = libc::sock_fprog {
@@ -46,8 +66,8 @@ pub fn load(program: &[Instruction], flags: u32) -> io::Result<()> {
             &raw const fprog,
         )
     };
-    if rc == 0 {
-        Ok(())
+    if rc >= 0 {
+        Ok(rc)
     } else {
         Err(io::Error::last_os_error())
     }

@@ -48,10 +48,11 @@ pub(super) fn make(
 ) -> Result<Made, Failure> {
     let bundle = std::path::absolute(&args.bundle).map_err(Failure::io("resolve --bundle"))?;
     let (spec, ignored) = spec::load_of_engine(&bundle.join("config.json"))?;
-    if !ignored.is_empty() {
-        let fields = ignored.join(", ");
+    if !ignored.fields.is_empty() {
+        let fields = ignored.fields.join(", ");
         log.warn(&format!("config.json: unknown fields: {fields}"));
     }
+    log.warn_of_capabilities(&ignored.capabilities);
     let source = source(global, &spec, &args.id, &bundle)?;
     let mut plan = rootless::check(Plan::from_spec(&spec, &source))?;
     delegate(global, &mut plan.cgroup, log)?;
@@ -81,7 +82,6 @@ pub(super) fn make(
         log.warn(what);
     }
     log.debug(|| format!("container `{}` is process {}", args.id, created.pid()));
-    log.debug(|| format!("time taken: {}", created.timings()));
     Ok(Made {
         created,
         _lock: lock,

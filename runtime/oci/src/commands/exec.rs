@@ -27,8 +27,9 @@ fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<ExitCode, Failure> 
         return Err(Failure::wrong_status("exec in", &args.id, status));
     }
     let spec = kept_spec(store, &args.id)?;
-    let process = process(args, &spec)?;
+    let process = process(args, &spec, log)?;
     let mut plan = ExecPlan::new(&spec, &process, record.pid, group(args, &record)?)?;
+    plan.name_container(&record.id, &record.bundle);
     home::add(
         &mut plan.process,
         Path::new(&format!("/proc/{}/root", record.pid)),
@@ -97,9 +98,12 @@ fn group(args: &ExecArgs, record: &Record) -> Result<Option<PathBuf>, Failure> {
 }
 
 /// The process of `--process`, or the container's own with what the flags change.
-fn process(args: &ExecArgs, spec: &Spec) -> Result<Process, Failure> {
+fn process(args: &ExecArgs, spec: &Spec, log: &Log) -> Result<Process, Failure> {
     if let Some(path) = &args.process {
-        return Ok(spec::load_process(path)?);
+        let mut unknown = Vec::new();
+        let process = spec::load_process_noting(path, &mut unknown)?;
+        log.warn_of_capabilities(&unknown);
+        return Ok(process);
     }
     let missing = || Failure::Usage("the container's spec has no process".into());
     let mut process = spec.process().clone().ok_or_else(missing)?;

@@ -14,7 +14,7 @@ use super::error::At;
 use super::exec::{Started, find_program};
 use super::join::{Session, degraded, set_ids};
 use super::protocol::{Channel, ChildToParent};
-use super::{LaunchError, Stage, stdio};
+use super::{LaunchError, Stage, schedule, stdio};
 use crate::capability;
 use crate::plan::{ProcessPlan, Rlimit};
 use crate::procfs::ProcFs;
@@ -36,12 +36,11 @@ pub(super) struct Confined<'a> {
 
 impl<'a> Pivoted<'a> {
     pub(super) fn confine(self) -> Result<Confined<'a>, LaunchError> {
-        let Pivoted { mut session, proc } = self;
+        let Pivoted { session, proc } = self;
         let process = &session.plan.process;
         let last = confine(process, &proc, &session.channel)?;
         drop(proc); // a handle to procfs must not reach the program
         let program = find_program(process)?;
-        session.laps.end(Stage::Confine);
         Ok(Confined {
             session,
             program,
@@ -60,7 +59,7 @@ impl<'a> Confined<'a> {
         } = self;
         session
             .channel
-            .send(&ChildToParent::Ready(session.laps.over()), &[])
+            .send(&ChildToParent::Ready, &[])
             .at(Stage::AwaitStart, || "report to the parent".into())?;
         let channel = session
             .gate
@@ -83,6 +82,7 @@ pub(super) fn confine(
     proc: &ProcFs,
     channel: &Channel,
 ) -> Result<Option<CapabilityMasks>, LaunchError> {
+    schedule::apply(&process.schedule)?;
     for limit in &process.rlimits {
         set_limit(limit, channel)?;
     }
@@ -92,6 +92,9 @@ pub(super) fn confine(
     }
     if let Some(profile) = &process.apparmor {
         set_apparmor(proc, profile)?;
+    }
+    if let Some(label) = &process.selinux {
+        set_selinux(proc, label)?;
     }
     let present =
         creds::permitted_capabilities().at(Stage::Confine, || "read the capabilities".into())?;
@@ -165,4 +168,20 @@ fn set_apparmor(proc: &ProcFs, profile: &str) -> Result<(), LaunchError> {
         }
         done => done.at(Stage::Confine, step),
     }
+}
+
+/// Asks for the label and reads back what the kernel noted: a policy may refuse it only at exec.
+fn set_selinux(proc: &ProcFs, label: &str) -> Result<(), LaunchError> {
+    let step = || format!("ask for SELinux label `{label}`");
+    let file = Path::new("self/attr/exec");
+    proc.write(file, label).at(Stage::Confine, step)?;
+    let noted = proc.read(file).at(Stage::Confine, step)?;
+    if noted.trim_end_matches(['\0', '\n']) == label {
+        return Ok(());
+    }
+    Err(LaunchError::refused(
+        Stage::Confine,
+        step(),
+        format!("the kernel has `{}`", noted.trim_end_matches('\0')),
+    ))
 }

@@ -16,8 +16,8 @@ use rustix::io::Errno;
 use super::error::At;
 use super::join::run_hooks;
 use super::protocol::Channel;
-use super::{LaunchError, Stage};
-use crate::plan::{Plan, ProcessPlan};
+use super::{LaunchError, Stage, notify};
+use crate::plan::{Filter, Plan, ProcessPlan};
 
 /// The search path of a process whose environment has no PATH (as execvp(3) of glibc).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -57,14 +57,21 @@ impl Started<'_> {
         process::close_on_exec_from(3 + self.process.preserve_fds)
             .at(Stage::Exec, || "mark descriptors close-on-exec".into())?;
         if let Some(filter) = &self.process.seccomp {
-            seccomp::load(&filter.program, filter.flags)
-                .at(Stage::Exec, || "load the seccomp filter".into())?;
+            load_filter(filter, &self.channel)?;
         }
         if let Some(last) = &self.last {
             creds::set_capabilities(last.effective, last.permitted, last.inheritable)
                 .at(Stage::Exec, || "set the capabilities".into())?;
         }
         Ok(())
+    }
+}
+
+fn load_filter(filter: &Filter, channel: &Channel) -> Result<(), LaunchError> {
+    match &filter.listener {
+        Some(listener) => notify::load(filter, listener, channel),
+        None => seccomp::load(&filter.program, filter.flags)
+            .at(Stage::Exec, || "load the seccomp filter".into()),
     }
 }
 

@@ -77,15 +77,21 @@ pub fn open_gate(path: &Path) -> Result<(), LaunchError> {
 pub(crate) fn order_start(channel: &Channel) -> Result<(), LaunchError> {
     let failed = |e: io::Error| LaunchError::from_io(Stage::AwaitStart, "order the start", &e);
     channel.send(&ParentToChild::Start, &[]).map_err(failed)?;
-    match channel.recv::<ChildToParent>() {
-        Ok(None) => Ok(()),
-        Ok(Some((ChildToParent::Failed(error), _))) => Err(error),
-        Ok(Some((message, _))) => Err(LaunchError::refused(
-            Stage::Exec,
-            "execute the program",
-            format!("unexpected {message:?}"),
-        )),
-        // The child ended with our order unread.
-        Err(error) => Err(failed(error)),
+    let mut pipes = Vec::new();
+    loop {
+        match channel.recv::<ChildToParent>() {
+            Ok(None) => return Ok(()),
+            Ok(Some((ChildToParent::Listener(handover), fds))) => {
+                pipes.push(handover.complete(fds)?);
+            }
+            Ok(Some((ChildToParent::Failed(error), _))) => return Err(error),
+            Ok(Some((message, _))) => {
+                let unexpected = format!("unexpected {message:?}");
+                let step = "execute the program";
+                return Err(LaunchError::refused(Stage::Exec, step, unexpected));
+            }
+            // The child ended with our order unread.
+            Err(error) => return Err(failed(error)),
+        }
     }
 }

@@ -14,7 +14,6 @@ use rustix::io::Errno;
 
 use super::error::At;
 use super::joins::Joins;
-use super::laps::Laps;
 use super::protocol::{Channel, ChildToParent, ParentToChild};
 use super::rootfs::InNamespaces;
 use super::{Gate, LaunchError, ProcessIo, Stage, clocks, stdio};
@@ -30,7 +29,6 @@ pub(super) struct Session<'a> {
     pub(super) channel: Channel,
     pub(super) gate: Gate,
     pub(super) io: ProcessIo,
-    pub(super) laps: Laps,
 }
 
 /// The child before it has joined anything.
@@ -44,7 +42,7 @@ pub(super) struct Joining<'a> {
 impl<'a> Joining<'a> {
     pub(super) fn enter(self) -> Result<InNamespaces<'a>, LaunchError> {
         let Joining {
-            mut session,
+            session,
             joins,
             origin,
         } = self;
@@ -78,7 +76,6 @@ impl<'a> Joining<'a> {
         if !plan.hooks.create_runtime.is_empty() {
             await_hooks(&session.channel)?;
         }
-        session.laps.end(Stage::Join);
         Ok(InNamespaces {
             session,
             proc,

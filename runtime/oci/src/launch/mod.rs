@@ -14,12 +14,13 @@ mod gate;
 mod group;
 mod join;
 mod joins;
-mod laps;
+mod notify;
 mod own_ids;
 mod parent;
 mod pod;
 mod protocol;
 mod rootfs;
+mod schedule;
 mod session;
 mod stdio;
 mod users;
@@ -31,7 +32,6 @@ use berth_sys::process::{self, Child};
 pub(crate) use error::At;
 pub use error::{LaunchError, Stage};
 pub use gate::{Gate, open_gate};
-pub use laps::Timings;
 
 use crate::cgroup::NotEnforced;
 use crate::plan::{ExecPlan, Plan, PodPlan};
@@ -65,7 +65,6 @@ pub struct Created {
     console: Option<OwnedFd>,
     degraded: Vec<String>,
     not_enforced: Vec<NotEnforced>,
-    timings: Timings,
 }
 
 impl Created {
@@ -75,18 +74,13 @@ impl Created {
         report: parent::Report,
         not_enforced: Vec<NotEnforced>,
     ) -> Created {
-        let parent::Report {
-            console,
-            degraded,
-            timings,
-        } = report;
+        let parent::Report { console, degraded } = report;
         Created {
             child: Some(child),
             channel,
             console,
             degraded,
             not_enforced,
-            timings,
         }
     }
 
@@ -119,11 +113,6 @@ impl Created {
     /// Limits which the host's cgroups do not enforce.
     pub fn not_enforced(&self) -> &[NotEnforced] {
         &self.not_enforced
-    }
-
-    /// How long each part took.
-    pub fn timings(&self) -> &Timings {
-        &self.timings
     }
 
     /// Lets the process run the container's program. Returns when it was executed; after a failure

@@ -10,6 +10,7 @@
 //!   │ ◀──────────── Ready ─────────│   everything is done but the execve
 //!   │ ───────────── Leave ────────▶│   only before a start socket: the parent has written down who the child is
 //!   │ ───────────── Start ────────▶│
+//!   │ ◀──────────── Listener ──────│   only with a seccomp filter that notifies, see notify.rs
 //!   │ ◀──── end of stream ─────────│   execve closed the socket: the program runs
 //!   │ ◀──────────── Failed ────────│   instead of any of its messages; then the child exits
 //! ```
@@ -20,7 +21,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use berth_sys::seqpacket::{PeerCred, Socket};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{LaunchError, Timings};
+use super::LaunchError;
+use super::notify::Handover;
 
 /// From the child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +35,10 @@ pub(crate) enum ChildToParent {
     Born(i32),
     /// The namespaces exist; hooks of the parent may run.
     Joined,
-    /// Only execve is left; the child's parts took this long.
-    Ready(Timings),
+    /// Only execve is left.
+    Ready,
+    /// The seccomp filter that is loaded next notifies; a pipe and a pidfd come along.
+    Listener(Handover),
     /// It is over.
     Failed(LaunchError),
 }

@@ -14,7 +14,9 @@ use rustix::io::Errno;
 use super::error::At;
 use super::exec::{Started, find_program};
 use super::protocol::{Channel, ChildToParent};
-use super::{LaunchError, ProcessIo, Running, Stage, confine, join, parent, rootfs, stdio, users};
+use super::{
+    LaunchError, ProcessIo, Running, Stage, confine, join, parent, rootfs, schedule, stdio, users,
+};
 use crate::capability;
 use crate::cgroup::Cgroup;
 use crate::plan::ExecPlan;
@@ -76,7 +78,7 @@ pub(super) fn exec(
     let failed = |error| LaunchError::from_chain(Stage::Cgroup, "open the group", &error);
     let cgroup = plan.cgroup.as_deref().map(Cgroup::open).transpose();
     let mut cgroup = cgroup.map_err(failed)?;
-    let child = match born(cgroup.as_ref()) {
+    let child = schedule::born_on(&plan.process.schedule, || match born(cgroup.as_ref()) {
         // The workload gave its group inner controllers, so no process may sit in it: join its init.
         Err(error)
             if error.errno == Some(libc::EBUSY) && cgroup.is_some() && !plan.cgroup_is_exact =>
@@ -84,10 +86,10 @@ pub(super) fn exec(
             let own = Cgroup::of_process(plan.target_pid).map_err(failed)?;
             let child = born(Some(&own))?;
             cgroup = Some(own);
-            child
+            Ok(child)
         }
-        child => child?,
-    };
+        child => child,
+    })?;
     drop(inside);
     let watched = cgroup.as_ref().filter(|_| !plan.wait_while_frozen);
     let heard = watched.map_or(Ok(()), |cgroup| await_life(&ours, cgroup));
@@ -194,6 +196,7 @@ fn prepare(
         join::become_root(&proc)?;
     }
     rootfs::enter_present_root(channel, io, &plan.process)?;
+    schedule::settle_on(plan.process.schedule.final_cpus.as_ref())?;
     let last = confine::confine(&plan.process, &proc, channel)?;
     Ok((find_program(&plan.process)?, last))
 }

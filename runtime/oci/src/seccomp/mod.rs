@@ -13,16 +13,22 @@ mod tests;
 pub use profile::default_profile;
 
 use berth_sys::seccomp::flag;
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
 
-use crate::plan::Filter;
+use crate::plan::{Filter, Listener};
 
 /// Why a profile cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// Something which berth does not do yet.
-    #[error("{0} is not supported")]
-    Unsupported(String),
+    /// Every call would wait, that by which the listener is reached included.
+    #[error("SCMP_ACT_NOTIFY cannot be {0}")]
+    Notify(&'static str),
+    /// A field which only makes sense with another.
+    #[error("{0} needs {1}")]
+    Needs(&'static str, &'static str),
+    /// An error number for an action that returns none.
+    #[error("{0} returns no error number")]
+    NoErrno(LinuxSeccompAction),
     /// An argument index above 5.
     #[error("argument index {0} is not within 0 … 5")]
     ArgumentIndex(usize),
@@ -34,9 +40,7 @@ pub enum CompileError {
 /// Compiles a profile. Names that no architecture knows are skipped, as libseccomp does: profiles
 /// are written for newer kernels than the one they meet.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, CompileError> {
-    if profile.listener_path().is_some() || profile.listener_metadata().is_some() {
-        return Err(CompileError::Unsupported("listenerPath".into()));
-    }
+    let listener = listener(profile)?;
     let rules = rules::read(profile)?;
     let program = emit::program(&rules)?;
     let mut flags = 0;
@@ -48,5 +52,45 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, CompileError> {
             LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => flag::WAIT_KILLABLE_RECV,
         };
     }
-    Ok(Filter { program, flags })
+    if listener.is_none() {
+        flags &= !flag::WAIT_KILLABLE_RECV; // about calls that wait for a listener: there are none
+    }
+    Ok(Filter {
+        program,
+        flags,
+        listener,
+    })
+}
+
+/// Where notifications go, if there are any. Whose they are, the plan says.
+fn listener(profile: &LinuxSeccomp) -> Result<Option<Listener>, CompileError> {
+    let notifies = |action| action == LinuxSeccompAction::ScmpActNotify;
+    let path = profile.listener_path().clone();
+    let path = path.filter(|path| !path.as_os_str().is_empty());
+    if path.is_none() && profile.listener_metadata().is_some() {
+        return Err(CompileError::Needs("listenerMetadata", "listenerPath"));
+    }
+    if notifies(profile.default_action()) {
+        return Err(CompileError::Notify("the default action"));
+    }
+    let mut rules = profile.syscalls().iter().flatten();
+    let mut notified = rules
+        .by_ref()
+        .filter(|rule| notifies(rule.action()))
+        .peekable();
+    if notified.peek().is_none() {
+        return Ok(None);
+    }
+    if notified.any(|rule| rule.names().iter().any(|name| name == "write")) {
+        return Err(CompileError::Notify("used for `write`"));
+    }
+    let path = path.ok_or(CompileError::Needs("SCMP_ACT_NOTIFY", "listenerPath"))?;
+    if !path.is_absolute() {
+        return Err(CompileError::Needs("listenerPath", "an absolute path"));
+    }
+    Ok(Some(Listener {
+        path,
+        metadata: profile.listener_metadata().clone().unwrap_or_default(),
+        state: serde_json::Value::Null,
+    }))
 }

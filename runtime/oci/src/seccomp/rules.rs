@@ -17,6 +17,8 @@ pub(super) const KILL_PROCESS: Verdict = 0x8000_0000;
 const KILL_THREAD: Verdict = 0;
 const TRAP: Verdict = 0x0003_0000;
 const ERRNO: Verdict = 0x0005_0000;
+/// Ask the listener.
+const NOTIFY: Verdict = 0x7fc0_0000;
 const TRACE: Verdict = 0x7ff0_0000;
 const LOG: Verdict = 0x7ffc_0000;
 /// Let the call through.
@@ -232,6 +234,13 @@ fn alternatives(args: &[LinuxSeccompArg]) -> Result<Vec<Vec<Condition>>, Compile
 }
 
 fn verdict(action: LinuxSeccompAction, errno: Option<u32>) -> Result<Verdict, CompileError> {
+    let returns = matches!(
+        action,
+        LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace
+    );
+    if errno.is_some() && !returns {
+        return Err(CompileError::NoErrno(action)); // config-linux.md: "MUST ... fail"
+    }
     let data = errno.unwrap_or(libc::EPERM as u32) & 0xffff;
     Ok(match action {
         LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => KILL_THREAD,
@@ -241,8 +250,6 @@ fn verdict(action: LinuxSeccompAction, errno: Option<u32>) -> Result<Verdict, Co
         LinuxSeccompAction::ScmpActTrace => TRACE | data,
         LinuxSeccompAction::ScmpActLog => LOG,
         LinuxSeccompAction::ScmpActAllow => ALLOW,
-        LinuxSeccompAction::ScmpActNotify => {
-            return Err(CompileError::Unsupported("SCMP_ACT_NOTIFY".into()));
-        }
+        LinuxSeccompAction::ScmpActNotify => NOTIFY,
     })
 }

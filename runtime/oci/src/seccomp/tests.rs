@@ -312,15 +312,40 @@ fn a_convention_that_is_not_listed_is_killed() {
 
 #[test]
 fn what_cannot_be_expressed_is_refused() {
-    let notify = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_NOTIFY"}]}"#;
-    assert_eq!(
-        compile(&profile(notify)),
-        Err(CompileError::Unsupported("SCMP_ACT_NOTIFY".into()))
-    );
-    let index = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_KILL",
-        "args":[{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]}]}"#;
-    assert_eq!(
-        compile(&profile(index)),
-        Err(CompileError::ArgumentIndex(6))
-    );
+    let with = |fields: &str, action: &str, name: &str, more: &str| {
+        compile(&profile(&format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW"{fields},"syscalls":[{{"names":["{name}"],"action":"{action}"{more}}}]}}"#
+        )))
+    };
+    let notify = "SCMP_ACT_NOTIFY";
+    let socket = r#","listenerPath":"/run/agent""#;
+    let filter = with(socket, notify, "mkdir", "").unwrap();
+    assert_eq!(filter.listener.unwrap().path.to_str(), Some("/run/agent"));
+    assert_eq!(run(&filter.program, call("mkdir", 0, &[])), 0x7fc0_0000);
+    // A path alone asks for nothing.
+    let unused = with(socket, "SCMP_ACT_ERRNO", "mkdir", "").unwrap();
+    assert_eq!(unused.listener, None);
+    // Without a notification there is no wait; the kernel would refuse the flag.
+    let killable = r#","flags":["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]"#;
+    let filter = with(killable, "SCMP_ACT_ERRNO", "mkdir", "").unwrap();
+    assert_eq!(filter.flags, 0);
+    let index = r#","args":[{"index":6,"value":0,"op":"SCMP_CMP_EQ"}]"#;
+    let rows = [
+        with("", notify, "mkdir", ""),
+        with(r#","listenerPath":"agent""#, notify, "mkdir", ""),
+        with(socket, notify, "write", ""),
+        with(r#","listenerMetadata":"x""#, "SCMP_ACT_ERRNO", "mkdir", ""),
+        with("", "SCMP_ACT_KILL", "mkdir", r#","errnoRet":1"#),
+        with("", "SCMP_ACT_KILL", "mkdir", index),
+        compile(&profile(
+            r#"{"defaultAction":"SCMP_ACT_NOTIFY","listenerPath":"/x"}"#,
+        )),
+        compile(&profile(
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","defaultErrnoRet":1}"#,
+        )),
+    ];
+    for (number, row) in rows.iter().enumerate() {
+        assert!(row.is_err(), "{number}: {row:?}");
+    }
+    assert_eq!(rows[5], Err(CompileError::ArgumentIndex(6)));
 }

@@ -7,11 +7,22 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 
+use super::amend;
+
 /// The largest `config.json` that is read, in bytes.
 pub const MAX_SPEC_BYTES: u64 = 4 << 20;
 
 /// Room for what most specs need, in bytes.
 const READ_AT_ONCE: usize = 32 * 1024;
+
+/// What of a spec nobody knows, and was left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ignored {
+    /// JSON paths of unknown fields.
+    pub fields: Vec<String>,
+    /// Names of unknown capabilities.
+    pub capabilities: Vec<String>,
+}
 
 /// Why a spec could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +63,9 @@ pub enum LoadError {
 
 /// Reads and parses the `config.json` of an engine, which may be newer than this program.
 ///
-/// Also returns the JSON paths of the fields that were ignored: runtimes "MUST NOT generate an
+/// Also returns what of it was ignored: runtimes "MUST NOT generate an
 /// error if they encounter an unknown property" (runtime-spec, config.md, Extensibility).
-pub fn load_of_engine(path: &Path) -> Result<(Spec, Vec<String>), LoadError> {
+pub fn load_of_engine(path: &Path) -> Result<(Spec, Ignored), LoadError> {
     lenient(&read_bounded(path)?, path)
 }
 
@@ -65,22 +76,28 @@ pub fn load(path: &Path) -> Result<Spec, LoadError> {
 
 /// Parses a spec; `path` only names it in errors.
 pub fn parse(bytes: &[u8], path: &Path) -> Result<Spec, LoadError> {
-    strict(bytes, path)
+    strict(bytes, path, &mut Vec::new())
 }
 
 /// Parses the process object of an exec, as strictly as a spec.
 pub fn parse_process(bytes: &[u8], path: &Path) -> Result<Process, LoadError> {
-    strict(bytes, path)
+    strict(bytes, path, &mut Vec::new())
 }
 
 /// Parses the limits of an update, as strictly as a spec.
 pub fn parse_resources(bytes: &[u8], path: &Path) -> Result<LinuxResources, LoadError> {
-    strict(bytes, path)
+    strict(bytes, path, &mut Vec::new())
 }
 
 /// Reads and parses a file that holds a process object.
 pub fn load_process(path: &Path) -> Result<Process, LoadError> {
-    parse_process(&read_bounded(path)?, path)
+    load_process_noting(path, &mut Vec::new())
+}
+
+/// As [`load_process`]; names of capabilities that nobody knows, which are always left out, go to
+/// `unknown`.
+pub fn load_process_noting(path: &Path, unknown: &mut Vec<String>) -> Result<Process, LoadError> {
+    strict(&read_bounded(path)?, path, unknown)
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, LoadError> {
@@ -101,32 +118,56 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, LoadError> {
     Ok(bytes)
 }
 
-fn strict<T: serde::de::DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, LoadError> {
-    let (value, fields) = lenient(bytes, path)?;
-    if fields.is_empty() {
+fn strict<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    path: &Path,
+    unknown: &mut Vec<String>,
+) -> Result<T, LoadError> {
+    let (value, ignored) = lenient(bytes, path)?;
+    unknown.extend(ignored.capabilities);
+    if ignored.fields.is_empty() {
         return Ok(value);
     }
     Err(LoadError::UnknownFields {
         path: path.to_owned(),
-        fields,
+        fields: ignored.fields,
     })
 }
 
-/// The value, and the JSON paths of the fields that are not part of it.
 fn lenient<T: serde::de::DeserializeOwned>(
     bytes: &[u8],
     path: &Path,
-) -> Result<(T, Vec<String>), LoadError> {
+) -> Result<(T, Ignored), LoadError> {
     let failed = |source| LoadError::Parse {
         path: path.to_owned(),
         source,
     };
+    let mut capabilities = Vec::new();
+    let (value, fields) = match typed(bytes) {
+        Err(error) => match amend::amended(bytes, &mut capabilities) {
+            Some(amended) => typed(&amended).map_err(failed)?,
+            None => return Err(failed(error)),
+        },
+        Ok(parsed) => parsed,
+    };
+    Ok((
+        value,
+        Ignored {
+            fields,
+            capabilities,
+        },
+    ))
+}
+
+/// The value, and the JSON paths of the fields that are not part of it.
+fn typed<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+) -> Result<(T, Vec<String>), serde_json::Error> {
     let mut fields = Vec::new();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_ignored::deserialize(&mut reader, |field| {
         fields.push(field.to_string().replace(".?", ""))
-    })
-    .map_err(failed)?;
-    reader.end().map_err(failed)?;
+    })?;
+    reader.end()?;
     Ok((value, fields))
 }

@@ -1,5 +1,6 @@
 //! From `config.json` to a plan: loading, then validation.
 
+mod amend;
 mod load;
 pub(crate) mod validate;
 
@@ -9,8 +10,8 @@ pub(crate) use validate::{mount_options, sysctl_file};
 use std::fmt;
 
 pub use load::{
-    LoadError, MAX_SPEC_BYTES, load, load_of_engine, load_process, parse, parse_process,
-    parse_resources,
+    Ignored, LoadError, MAX_SPEC_BYTES, load, load_of_engine, load_process, load_process_noting,
+    parse, parse_process, parse_resources,
 };
 
 /// One thing that is wrong with a spec, or in it and not supported.

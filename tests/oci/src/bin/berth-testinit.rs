@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use berth_sys::sched;
 use berth_test_oci::Report;
 
 fn main() -> ExitCode {
@@ -43,6 +44,10 @@ fn main() -> ExitCode {
             .try_for_each(|path| io::stdout().write_all(&fs::read(path)?)),
         ["use", bytes] => use_memory(bytes.parse().unwrap_or(0)),
         ["threads", wanted] => threads(wanted.parse().unwrap_or(0)),
+        ["mkdir", paths @ ..] => paths
+            .iter()
+            .try_for_each(|path| attempt(fs::create_dir(path))),
+        ["schedule"] => schedule(),
         ["unshare"] => attempt(unshare()),
         _ => Err(io::Error::other("unknown request")),
     };
@@ -74,6 +79,24 @@ fn attempt(result: io::Result<()>) -> io::Result<()> {
         Ok(()) => writeln!(io::stdout(), "ok"),
         Err(error) => writeln!(io::stdout(), "errno {}", error.raw_os_error().unwrap_or(0)),
     }
+}
+
+/// Where and when this process runs, one fact a line.
+fn schedule() -> io::Result<()> {
+    let scheduler = sched::scheduler()?;
+    let (class, level) = sched::io_priority()?;
+    let (mode, nodes) = sched::memory_policy()?;
+    let out = &mut io::stdout();
+    writeln!(out, "policy {} nice {}", scheduler.policy, scheduler.nice)?;
+    writeln!(
+        out,
+        "priority {} flags {}",
+        scheduler.priority, scheduler.flags
+    )?;
+    writeln!(out, "io {class}:{level}")?;
+    writeln!(out, "cpus {:?}", sched::affinity()?.numbers())?;
+    writeln!(out, "personality {}", sched::personality()?)?;
+    writeln!(out, "memory {mode} {:?}", nodes.numbers())
 }
 
 fn unshare() -> io::Result<()> {

@@ -10,6 +10,7 @@ pub(crate) mod mount_options;
 mod mounts;
 mod process;
 mod rootfs;
+mod schedule;
 #[cfg(test)]
 mod tests;
 mod unsupported;
@@ -23,9 +24,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Process, Spec};
+use serde_json::json;
 
 use super::{SpecError, SpecErrors};
-use crate::plan::{ExecPlan, Plan, Source};
+use crate::lsm::Modules;
+use crate::plan::{ExecPlan, Listener, Plan, ProcessPlan, Source};
 
 /// Collects errors; a check that fails notes its error and yields a harmless value.
 #[derive(Debug, Default)]
@@ -68,8 +71,26 @@ impl Errors {
 
 /// The whole plan of a container.
 pub(crate) fn plan(spec: &Spec, source: &Source) -> Result<Plan, SpecErrors> {
+    plan_for(spec, source, modules(spec, spec.process().as_ref()))
+}
+
+/// The modules of this host, asked only where the answer counts.
+fn modules(spec: &Spec, process: Option<&Process>) -> Modules {
+    let asked = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
+    let by_process =
+        |process: &Process| asked(process.apparmor_profile()) || asked(process.selinux_label());
+    let by_linux = |linux: &Linux| asked(linux.mount_label());
+    if process.is_some_and(by_process) || spec.linux().as_ref().is_some_and(by_linux) {
+        Modules::probe()
+    } else {
+        Modules::default()
+    }
+}
+
+/// As [`plan`], on a host with these security modules.
+fn plan_for(spec: &Spec, source: &Source, modules: Modules) -> Result<Plan, SpecErrors> {
     let mut errors = Errors::default();
-    unsupported::check(spec, &mut errors);
+    unsupported::check(spec, modules, &mut errors);
     check_id(&source.id, &mut errors);
     let none = Linux::default();
     let linux = match spec.linux() {
@@ -90,13 +111,18 @@ pub(crate) fn plan(spec: &Spec, source: &Source) -> Result<Plan, SpecErrors> {
     let process = match spec.process() {
         Some(process) => {
             users::check_process("process", process, &namespaces.ids, &mut errors);
-            Some(process::plan("process", process, linux, &mut errors))
+            let process = process::plan("process", process, linux, modules, &mut errors);
+            Some(process)
         }
         None => {
             errors.add("process", "is missing");
             None
         }
     };
+    let process = process.map(|mut process| {
+        name_container(&mut process, spec, source);
+        process
+    });
     let plan = process.map(|process| Plan {
         id: source.id.clone(),
         bundle: source.bundle.clone(),
@@ -136,7 +162,16 @@ pub(crate) fn exec_plan(
         .map_or_else(|| process.clone(), |init| process::inherit(process, init));
     let ids = users::maps(linux, &mut errors);
     users::check_process("process", &inherited, &ids, &mut errors);
-    let process = process::plan("process", &inherited, linux, &mut errors);
+    let modules = modules(spec, Some(&inherited));
+    let mut process = process::plan("process", &inherited, linux, modules, &mut errors);
+    if let Some(listener) = listener(&mut process) {
+        listener.state = json!({
+            "ociVersion": spec.version(),
+            "status": "running",
+            "pid": target_pid,
+            "annotations": spec.annotations(),
+        });
+    }
     errors.finish(Some(ExecPlan {
         target_pid,
         process,
@@ -144,6 +179,23 @@ pub(crate) fn exec_plan(
         cgroup_is_exact: false,
         wait_while_frozen: false,
     }))
+}
+
+fn listener(process: &mut ProcessPlan) -> Option<&mut Listener> {
+    process.seccomp.as_mut()?.listener.as_mut()
+}
+
+/// The state of a container that is told of its first process is `created`: that is started next.
+fn name_container(process: &mut ProcessPlan, spec: &Spec, source: &Source) {
+    if let Some(listener) = listener(process) {
+        listener.state = json!({
+            "ociVersion": spec.version(),
+            "id": source.id,
+            "status": "created",
+            "bundle": source.bundle,
+            "annotations": spec.annotations(),
+        });
+    }
 }
 
 fn check_id(id: &str, errors: &mut Errors) {

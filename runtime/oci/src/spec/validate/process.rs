@@ -3,7 +3,8 @@
 use berth_sys::creds::CapabilityMasks;
 use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, PosixRlimitType, Process};
 
-use super::Errors;
+use super::{Errors, schedule};
+use crate::lsm::Modules;
 use crate::plan::{ProcessPlan, Rlimit};
 use crate::seccomp;
 
@@ -14,6 +15,7 @@ pub(super) fn plan(
     path: &str,
     process: &Process,
     linux: &Linux,
+    modules: Modules,
     errors: &mut Errors,
 ) -> ProcessPlan {
     let user = process.user();
@@ -59,7 +61,9 @@ pub(super) fn plan(
         umask,
         capabilities: capabilities(path, process.capabilities().as_ref(), errors),
         no_new_privs: process.no_new_privileges().unwrap_or(false),
-        apparmor: apparmor(path, process, errors),
+        apparmor: apparmor(path, process, modules, errors),
+        selinux: selinux(path, process, modules, errors),
+        schedule: schedule::plan(path, process, linux, errors),
         seccomp: linux.seccomp().as_ref().and_then(|profile| {
             seccomp::compile(profile)
                 .map_err(|error| errors.add("linux.seccomp", error.to_string()))
@@ -94,6 +98,18 @@ pub(super) fn inherit(process: &Process, init: &Process) -> Process {
     if process.rlimits().is_none() {
         process.set_rlimits(init.rlimits().clone());
     }
+    if process.selinux_label().is_none() {
+        process.set_selinux_label(init.selinux_label().clone());
+    }
+    if process.scheduler().is_none() {
+        process.set_scheduler(init.scheduler().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(*init.io_priority());
+    }
+    if process.exec_cpu_affinity().is_none() {
+        process.set_exec_cpu_affinity(init.exec_cpu_affinity().clone());
+    }
     process
 }
 
@@ -120,18 +136,37 @@ fn environment(path: &str, process: &Process, errors: &mut Errors) -> Vec<std::f
         .collect()
 }
 
-fn apparmor(path: &str, process: &Process, errors: &mut Errors) -> Option<String> {
-    let profile = process
-        .apparmor_profile()
-        .clone()
-        .filter(|name| !name.is_empty() && name != "unconfined")?;
+/// Without AppArmor a process is unconfined, so that alone may still be asked for.
+fn apparmor(
+    path: &str,
+    process: &Process,
+    modules: Modules,
+    errors: &mut Errors,
+) -> Option<String> {
+    let field = format!("{path}.apparmorProfile");
+    let profile = process.apparmor_profile().clone();
+    let profile = profile.filter(|name| !name.is_empty())?;
     if profile.contains(['\n', '\0']) {
-        errors.add(
-            format!("{path}.apparmorProfile"),
-            "contains a control character",
-        );
+        errors.add(field, "contains a control character");
+    } else if !modules.apparmor {
+        if profile != "unconfined" {
+            errors.add(field, "apparmor is not enabled on this host");
+        }
+        return None;
     }
     Some(profile)
+}
+
+fn selinux(path: &str, process: &Process, modules: Modules, errors: &mut Errors) -> Option<String> {
+    let field = format!("{path}.selinuxLabel");
+    let label = process.selinux_label().clone();
+    let label = label.filter(|label| !label.is_empty())?;
+    if !modules.selinux {
+        errors.add(field, "selinux is not enabled on this host");
+    } else if label.contains(['\n', '\0']) {
+        errors.add(field, "contains a control character");
+    }
+    Some(label)
 }
 
 fn capabilities(

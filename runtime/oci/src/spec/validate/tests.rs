@@ -8,6 +8,7 @@ use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 use super::linux::sysctl_file;
+use crate::lsm::Modules;
 use crate::plan::{CgroupMode, ExecPlan, MountSource, Plan, RootfsSource, Source};
 use crate::spec::SpecErrors;
 
@@ -29,7 +30,7 @@ pub(super) fn plan(spec: &Value) -> Result<Plan, SpecErrors> {
         rootfs: RootfsSource::Path("/bundle/rootfs".into()),
         cgroup: CgroupMode::Managed { degraded_ok: true },
     };
-    Plan::from_spec(&spec, &source)
+    super::plan_for(&spec, &source, Modules::default())
 }
 
 /// The base with the value at a JSON pointer replaced or, for a missing key, added.
@@ -91,10 +92,66 @@ fn each_mistake_is_named_by_its_path() {
             "process.rlimits[0]",
         ),
         ("/process/selinuxLabel", json!("x"), "process.selinuxLabel"),
+        ("/linux/mountLabel", json!("x"), "linux.mountLabel"),
+        (
+            "/process/apparmorProfile",
+            json!("x"),
+            "process.apparmorProfile",
+        ),
+        (
+            "/process/user",
+            json!({"uid": 0, "gid": 0, "username": "x"}),
+            "process.user.username",
+        ),
         (
             "/process/scheduler",
-            json!({"policy": "SCHED_OTHER"}),
-            "process.scheduler",
+            json!({"policy": "SCHED_ISO"}),
+            "process.scheduler.policy",
+        ),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_OTHER", "nice": 20}),
+            "process.scheduler.nice",
+        ),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_OTHER", "priority": 1}),
+            "process.scheduler.priority",
+        ),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_FIFO"}),
+            "process.scheduler.priority",
+        ),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_BATCH", "period": 1}),
+            "process.scheduler.period",
+        ),
+        (
+            "/process/ioPriority",
+            json!({"class": "IOPRIO_CLASS_BE", "priority": 8}),
+            "process.ioPriority.priority",
+        ),
+        (
+            "/process/execCPUAffinity",
+            json!({"initial": "9999"}),
+            "process.execCPUAffinity.initial",
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_BIND"}),
+            "linux.memoryPolicy.nodes",
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_LOCAL", "nodes": "0"}),
+            "linux.memoryPolicy.nodes",
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_INTERLEAVE", "nodes": "0", "flags": ["MPOL_F_NUMA_BALANCING"]}),
+            "linux.memoryPolicy.flags",
         ),
         ("/hostname", json!("name"), "hostname"),
         (
@@ -223,8 +280,8 @@ fn each_mistake_is_named_by_its_path() {
         ),
         (
             "/linux/personality",
-            json!({"domain": "LINUX32"}),
-            "linux.personality",
+            json!({"domain": "LINUX32", "flags": ["x"]}),
+            "linux.personality.flags",
         ),
         (
             "/hooks",
@@ -389,4 +446,41 @@ fn unknown_fields_and_large_files_are_refused() {
             .to_string()
             .contains("larger than")
     );
+}
+
+#[test]
+fn what_a_security_module_is_asked_for_passes_where_it_runs() {
+    let mut spec = base();
+    spec["process"]["apparmorProfile"] = json!("berth");
+    spec["process"]["selinuxLabel"] = json!("system_u:system_r:container_t:s0:c1,c2");
+    spec["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0:c1,c2");
+    let mounts = spec["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/x", "type": "tmpfs"}));
+    let all = Modules {
+        apparmor: true,
+        selinux: true,
+    };
+    let source = Source {
+        id: "c1".into(),
+        bundle: "/bundle".into(),
+        rootfs: RootfsSource::Path("/bundle/rootfs".into()),
+        cgroup: CgroupMode::Disabled,
+    };
+    let spec: Spec = serde_json::from_value(spec).unwrap();
+    let plan = super::plan_for(&spec, &source, all).unwrap();
+    let asked = (plan.process.apparmor, plan.process.selinux);
+    let label = "system_u:system_r:container_t:s0:c1,c2".to_owned();
+    assert_eq!(asked, (Some("berth".into()), Some(label)));
+    let labels: Vec<bool> = plan
+        .rootfs
+        .mounts
+        .iter()
+        .map(|mount| match &mount.source {
+            MountSource::FileSystem { values, .. } => {
+                values.iter().any(|(key, _)| key == "context")
+            }
+            _ => false,
+        })
+        .collect();
+    assert_eq!(labels, [false, true], "proc, tmpfs");
 }

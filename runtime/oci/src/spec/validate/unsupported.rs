@@ -3,8 +3,9 @@
 use oci_spec::runtime::{Linux, Process, Spec};
 
 use super::Errors;
+use crate::lsm::Modules;
 
-pub(super) fn check(spec: &Spec, errors: &mut Errors) {
+pub(super) fn check(spec: &Spec, modules: Modules, errors: &mut Errors) {
     let version = spec.version();
     if !version.starts_with("1.") {
         errors.add(
@@ -20,14 +21,18 @@ pub(super) fn check(spec: &Spec, errors: &mut Errors) {
     ];
     refuse(&platforms, "", errors);
     if let Some(linux) = spec.linux() {
-        check_linux(linux, errors);
+        check_linux(linux, modules, errors);
     }
     if let Some(process) = spec.process() {
         check_process(process, "process", errors);
     }
 }
 
-fn check_linux(linux: &Linux, errors: &mut Errors) {
+fn check_linux(linux: &Linux, modules: Modules, errors: &mut Errors) {
+    let labelled = linux.mount_label().as_ref();
+    if labelled.is_some_and(|label| !label.is_empty()) && !modules.selinux {
+        errors.add("linux.mountLabel", "selinux is not enabled on this host");
+    }
     let fields = [
         (
             "netDevices",
@@ -36,16 +41,7 @@ fn check_linux(linux: &Linux, errors: &mut Errors) {
                 .as_ref()
                 .is_some_and(|all| !all.is_empty()),
         ),
-        (
-            "mountLabel",
-            linux
-                .mount_label()
-                .as_ref()
-                .is_some_and(|label| !label.is_empty()),
-        ),
         ("intelRdt", linux.intel_rdt().is_some()),
-        ("memoryPolicy", linux.memory_policy().is_some()),
-        ("personality", linux.personality().is_some()),
     ];
     refuse(&fields, "linux.", errors);
 }
@@ -53,16 +49,6 @@ fn check_linux(linux: &Linux, errors: &mut Errors) {
 pub(super) fn check_process(process: &Process, path: &str, errors: &mut Errors) {
     let fields = [
         ("commandLine", process.command_line().is_some()),
-        (
-            "selinuxLabel",
-            process
-                .selinux_label()
-                .as_ref()
-                .is_some_and(|label| !label.is_empty()),
-        ),
-        ("ioPriority", process.io_priority().is_some()),
-        ("scheduler", process.scheduler().is_some()),
-        ("execCPUAffinity", process.exec_cpu_affinity().is_some()),
         (
             "user.username",
             process
