@@ -63,6 +63,8 @@ pub(crate) struct State {
     pub(crate) last: End,
     /// Files with entries that are not synced.
     pub(crate) unsynced: Vec<Arc<File>>,
+    /// A file was made since the last sealing.
+    pub(crate) named: bool,
     /// Since when there is something to seal.
     pub(crate) since: Option<Instant>,
     /// The newest entry that the head on the disk signs.
@@ -95,6 +97,7 @@ impl Log {
             active: found.active.map(|(file, len)| (Arc::new(file), len)),
             last: found.last,
             unsynced: Vec::new(),
+            named: false,
             since: None,
             sealed: 0,
             head: None,
@@ -130,9 +133,13 @@ impl Log {
     /// Nothing was appended. After [`AppendError::Failed`] the log must be opened again.
     pub fn append(&self, event: &Event) -> Result<u64, AppendError> {
         let mut state = self.shared.lock();
+        let asleep = state.since.is_none();
         let seq = state.append(event)?;
         drop(state);
-        self.shared.changed.notify_all();
+        // One that waits already seals this entry too.
+        if asleep {
+            self.shared.changed.notify_all();
+        }
         Ok(seq)
     }
 
@@ -154,11 +161,6 @@ impl Log {
             (None, Some(head)) => Ok(head.clone()),
             (failure, _) => Err(AppendError::Failed(failure.clone().unwrap_or_default())),
         }
-    }
-
-    /// The newest signed head, as it stands on the disk.
-    pub fn head(&self) -> Option<String> {
-        self.shared.lock().head.clone()
     }
 
     /// The key that verifies the head.
@@ -241,6 +243,7 @@ impl State {
         let first = self.last.seq + 1;
         let file = Arc::new(open::create(&self.dir, first)?);
         self.files.push(first);
+        self.named = true;
         self.active = Some((file.clone(), 0));
         Ok((file, 0))
     }

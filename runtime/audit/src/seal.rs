@@ -19,14 +19,16 @@ use crate::log::{Shared, State};
 use crate::open::remove_if_there;
 
 /// How long an entry may wait for the disk and the signature. Each sealing is two commits of
-/// the file system; the next begins only when the one before is done.
-const SEAL_WITHIN: Duration = Duration::from_millis(100);
+/// the file system, for which others wait too; half a second of them go together.
+const SEAL_WITHIN: Duration = Duration::from_millis(500);
 
 /// What is sealed at once.
 struct Batch {
     dir: PathBuf,
     folder: Arc<File>,
     unsynced: Vec<Arc<File>>,
+    /// A file was made: its name must be on the disk as well.
+    named: bool,
     /// First entries of the files to give up, and of the oldest that stays.
     dropped: Vec<u64>,
     oldest: u64,
@@ -98,6 +100,7 @@ impl Batch {
             dir: state.dir.clone(),
             folder: state.folder.clone(),
             unsynced: std::mem::take(&mut state.unsynced),
+            named: std::mem::take(&mut state.named),
             dropped: state.files[..surplus].to_vec(),
             oldest: state.files.get(surplus).copied().unwrap_or_default(),
             last: state.last,
@@ -108,7 +111,9 @@ impl Batch {
         for file in &self.unsynced {
             rustix::fs::fdatasync(file).map_err(io("sync", &self.dir))?;
         }
-        rustix::fs::fsync(&self.folder).map_err(io("sync", &self.dir))?;
+        if self.named {
+            rustix::fs::fsync(&self.folder).map_err(io("sync", &self.dir))?;
+        }
         let fingerprint = keys.public().fingerprint();
         let head = Head::new(self.first()?, self.last, entry::now(), fingerprint);
         let line = head.sign(keys);

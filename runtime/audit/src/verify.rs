@@ -19,7 +19,7 @@ pub struct Report {
     pub first: Option<u64>,
     /// The head.
     pub head: Head,
-    /// The newest entry; it may be newer than the head, which is signed up to 0.1 s later.
+    /// The newest entry; it may be newer than the head, which is signed up to half a second later.
     pub last: u64,
     /// What is no fault and may still be of interest.
     pub notes: Vec<String>,

@@ -113,6 +113,12 @@ impl Audit {
         }
     }
 
+    /// The head that signs everything so far; None where there is no log.
+    fn head(&self) -> Option<Result<String, AppendError>> {
+        let log = self.lock().clone();
+        log.map(|log| log.seal())
+    }
+
     /// Ends the log: all of it is on the disk and signed when this returns.
     pub fn close(&self) {
         let log = self.lock().take();
@@ -162,8 +168,11 @@ pub async fn publish(server: Arc<Server>) {
         tracing::error!(error = %chain(&error), "no container can be started");
     }
     loop {
-        if let Some(head) = server.audit.lock().as_ref().and_then(|log| log.head()) {
-            tracing::info!(head = head.trim_end(), "audit log");
+        let audit = server.audit.clone();
+        match tokio::task::spawn_blocking(move || audit.head()).await {
+            Ok(Some(Ok(head))) => tracing::info!(head = head.trim_end(), "audit log"),
+            Ok(Some(Err(error))) => tracing::error!(error = %chain(&error), "audit log"),
+            Ok(None) | Err(_) => {}
         }
         tokio::select! {
             () = tokio::time::sleep(PUBLISHED_EVERY) => {}

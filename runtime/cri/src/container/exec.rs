@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::task::JoinHandle;
 
 use crate::audit::{self, AuditError};
 use crate::container::create::CONFIG_NAME;
@@ -59,14 +60,22 @@ pub struct Executing {
     pub exec_id: u64,
     /// The master of its terminal.
     pub terminal: Option<OwnedFd>,
+    /// Its entry is being put in the audit log; None when it is there.
+    recording: Option<JoinHandle<Result<Option<String>, AuditError>>>,
 }
 
 /// How a process ended: 0–255, or 128 + signal.
 pub type ExitCode = i32;
 
 impl Executing {
-    /// Waits for its end. Cancel-safe.
-    pub async fn exited(&mut self) -> Result<ExitCode, MonitorError> {
+    /// Waits for its end, which nobody learns before its entry is in the audit log. Cancel-safe.
+    pub async fn exited(&mut self) -> Result<ExitCode, ExecError> {
+        if let Some(recording) = &mut self.recording {
+            let appended = recording.await;
+            self.recording = None;
+            // Where it is refused, dropping the conversation is what kills the process.
+            appended.map_err(|_| AuditError::ShuttingDown)??;
+        }
         loop {
             if let Reply::ExecExited { code, .. } = self.conversation.next().await? {
                 return Ok(code);
@@ -127,9 +136,11 @@ pub async fn start(
         return Err(MonitorError::Unexpected.into());
     };
     let event = audit::exec(server, record, who, args, seen);
-    // Where it is refused, dropping the conversation is what kills the process.
-    server.audit.append(event).await?;
+    // Meanwhile its streams are served: a terminal wants its size before the process asks.
+    let audit = server.audit.clone();
+    let recording = server.tasks.spawn(async move { audit.append(event).await });
     Ok(Executing {
+        recording: Some(recording),
         conversation,
         exec_id,
         terminal: received.into_iter().next(),
