@@ -37,6 +37,22 @@ impl ProcFs {
         }
     }
 
+    /// As [`ProcFs::open`], with the folders of processes alone (proc(5), `subset=pid`): a handle that
+    /// may be seen by a process of the container must lead to no kernel parameter.
+    pub(crate) fn of_processes() -> io::Result<ProcFs> {
+        let private = || {
+            let context = FsContext::open("proc")?;
+            context.set("subset", "pid")?;
+            Ok(ProcFs(context.mount(0)?))
+        };
+        match private() {
+            Err::<_, io::Error>(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                Self::mounted()
+            }
+            made => made,
+        }
+    }
+
     /// The instance at `/proc`, refused (`ENOTSUP`) unless it is the root of a procfs. What is
     /// mounted over its files is never reached.
     pub(crate) fn mounted() -> io::Result<ProcFs> {

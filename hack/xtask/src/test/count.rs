@@ -50,6 +50,17 @@ impl Count {
         (summaries > 0).then_some(count)
     }
 
+    /// Reads a last line of three counts.
+    pub fn of_last_line(output: &str) -> Option<Self> {
+        let line = output.lines().next_back()?;
+        let whole = Self {
+            passed: number_before(line, " passed"),
+            failed: number_before(line, " failed"),
+            skipped: number_before(line, " skipped"),
+        };
+        (whole.to_string() == line).then_some(whole)
+    }
+
     /// Reads the last line of the tour.
     pub fn of_smoke(output: &str) -> Option<Self> {
         let line = output
@@ -97,6 +108,13 @@ mod tests {
         let count = Count::of_libtest(output).unwrap();
         assert_eq!(count.to_string(), "2 passed, 0 failed, 2 skipped");
         assert_eq!(Count::of_libtest("Segmentation fault"), None);
+    }
+
+    #[test]
+    fn a_last_line_is_read_back() {
+        let count = Count::of_last_line("  fail x\n12 passed, 1 failed, 3 skipped\n");
+        assert_eq!(count.unwrap().to_string(), "12 passed, 1 failed, 3 skipped");
+        assert_eq!(Count::of_last_line("12 passed, and a panic"), None);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub enum Ring {
     Unit,
     /// Namespaces, mounts, images, CNI on this machine; needs root
     Root,
+    /// The known attacks on OCI runtimes, against berth-oci; needs root
+    Cve,
     /// The tour with kubectl on this machine; needs root
     Smoke,
     /// Tests of limits and the tour in the reference VM, where nothing may be skipped
@@ -29,7 +31,14 @@ pub enum Ring {
 }
 
 /// What runs when no ring is named.
-const DEFAULT: [Ring; 5] = [Ring::Tidy, Ring::Unit, Ring::Root, Ring::Smoke, Ring::Vm];
+const DEFAULT: [Ring; 6] = [
+    Ring::Tidy,
+    Ring::Unit,
+    Ring::Root,
+    Ring::Cve,
+    Ring::Smoke,
+    Ring::Vm,
+];
 
 /// Flags of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -60,6 +69,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
             Ring::Tidy => rings::tidy(),
             Ring::Unit => rings::unit(filter),
             Ring::Root => rings::root(filter),
+            Ring::Cve => rings::cve(filter),
             Ring::Smoke => rings::smoke(),
             Ring::Vm => rings::vm(filter, options.prebuilt.as_deref()),
         };

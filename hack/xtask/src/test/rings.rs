@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use super::binaries::{self, Binary};
 use super::count::Count;
 use super::in_vm::Session;
-use crate::{dist, preflight, process, tidy};
+use crate::{cve, dist, preflight, process, tidy};
 
 /// Tests whose name holds this need root and a machine to change.
 const ROOT: &str = "root_";
@@ -53,6 +53,18 @@ pub fn root(filter: Option<&str>) -> Result<Count> {
         total += binary.run(&root_arguments(filter), false)?;
     }
     Ok(total)
+}
+
+/// The known attacks in their short form, against our own runtime.
+pub fn cve(filter: Option<&str>) -> Result<Count> {
+    let mut command = cve::suite(&[cve::ours()?])?;
+    if let Some(text) = filter {
+        command.args(["--only", text]);
+    }
+    let output = process::capture(command.stderr(Stdio::inherit()))?;
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    print!("{output}");
+    Count::of_last_line(&output).context("the suite ended without its last line")
 }
 
 pub fn smoke() -> Result<Count> {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_sys::creds;
 use berth_sys::ns::{self, NamespaceKind};
-use berth_sys::process::{self, CloneArgs};
+use berth_sys::process::{self, Child, CloneArgs};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
@@ -70,9 +70,11 @@ pub(super) fn exec(
                 enter_as_owner(target.as_fd(), first)?;
                 users::clone_sibling(&SIBLING, channel, || child(foreign & !first))
             })
-        } else {
+        } else if users {
             let by_birth = NamespaceKind::Pid.flag();
             parent::clone_into(Some(target.as_fd()), &args, || child(foreign & !by_birth))
+        } else {
+            clone_unseen(plan, (target.as_fd(), foreign), &args, &mut inside)
         }
     };
     let failed = |error| LaunchError::from_chain(Stage::Cgroup, "open the group", &error);
@@ -145,6 +147,46 @@ fn enter_as_owner(target: BorrowedFd<'_>, flags: i32) -> Result<(), LaunchError>
     })
 }
 
+/// Clones the child out of an usher that is in the container's namespaces already, so that it has
+/// nothing of the host's from its first instruction on: a process of the container with
+/// CAP_SYS_PTRACE in the same user namespace may look into it as soon as it sees it, traceable or
+/// not (CVE-2016-9962).
+fn clone_unseen(
+    plan: &ExecPlan,
+    (target, foreign): (BorrowedFd<'_>, i32),
+    args: &CloneArgs<'_>,
+    inside: &mut Option<(Channel, ProcessIo)>,
+) -> Result<Child, LaunchError> {
+    users::usher_in(args, |channel| {
+        let gone = || LaunchError::refused(Stage::Clone, "clone the child", "it was cloned before");
+        let (theirs, io) = inside.take().ok_or_else(gone)?;
+        let mut keep = vec![channel.as_fd(), theirs.as_fd(), target];
+        keep.extend(stdio::borrowed(&io));
+        enter_ahead(plan, target, foreign, &keep)?;
+        let entry = Entry {
+            target,
+            join: 0,
+            users: false,
+        };
+        users::clone_sibling(&SIBLING, channel, || run(plan, &entry, theirs, &io))
+    })
+}
+
+fn enter_ahead(
+    plan: &ExecPlan,
+    target: BorrowedFd<'_>,
+    flags: i32,
+    keep: &[BorrowedFd<'_>],
+) -> Result<(), LaunchError> {
+    process::close_inherited_from(3 + plan.process.preserve_fds, keep)
+        .at(Stage::Join, || "close the parent's descriptors".into())?;
+    creds::set_dumpable(false).at(Stage::Join, || "become untraceable".into())?;
+    if flags == 0 {
+        return Ok(()); // setns(2) takes at least one
+    }
+    ns::join(target, flags).at(Stage::Join, || "join the container's namespaces".into())
+}
+
 /// The container that a process enters.
 struct Entry<'a> {
     /// Its init.
@@ -186,12 +228,14 @@ fn prepare(
         .at(Stage::Join, || "close the parent's descriptors".into())?;
     join::detach_from_parent(channel, plan.process.new_keyring)?;
     stdio::install(io).at(Stage::Join, || "install the standard streams".into())?;
-    let proc = ProcFs::open().at(Stage::Join, || "open a private procfs".into())?;
+    let proc = ProcFs::of_processes().at(Stage::Join, || "open a private procfs".into())?;
     if let Some(adjust) = plan.process.oom_score_adj {
         join::set_oom_score(&proc, adjust, channel)?;
     }
-    ns::join(entry.target, entry.join)
-        .at(Stage::Join, || "join the container's namespaces".into())?;
+    if entry.join != 0 {
+        ns::join(entry.target, entry.join)
+            .at(Stage::Join, || "join the container's namespaces".into())?;
+    }
     if entry.users {
         join::become_root(&proc)?;
     }

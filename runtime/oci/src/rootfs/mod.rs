@@ -31,6 +31,9 @@ use crate::launch::{At, LaunchError, Stage};
 use crate::plan::RootfsPlan;
 use sources::HostSource;
 
+/// Magic number of sysfs (linux/magic.h).
+const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
+
 /// A root file system being assembled in the container's own mount namespace.
 #[derive(Debug)]
 pub(crate) struct Assembly<'a> {
@@ -80,13 +83,19 @@ impl<'a> Assembly<'a> {
     }
 
     /// Opens `path`, which earlier steps made; below the directories that the kernel's own file
-    /// systems occupy no symbolic link is followed (CVE-2019-19921, CVE-2026-41579).
+    /// systems occupy no symbolic link is followed (CVE-2019-19921, CVE-2026-41579), and no link
+    /// from elsewhere may lead into procfs or sysfs: what is mounted there would stand for the
+    /// kernel's files (CVE-2025-52881).
     fn open_target(&self, path: &Path) -> std::io::Result<OwnedFd> {
         if is_kernel_place(path) {
-            self.root.resolve_no_symlinks(path)
-        } else {
-            self.root.resolve(path)
+            return self.root.resolve_no_symlinks(path);
         }
+        let target = self.root.resolve(path)?;
+        let magic = rustix::fs::fstatfs(&target)?.f_type;
+        if magic == rustix::fs::PROC_SUPER_MAGIC || magic == SYSFS_MAGIC {
+            return Err(rustix::io::Errno::LOOP.into());
+        }
+        Ok(target)
     }
 }
 

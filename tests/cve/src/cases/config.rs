@@ -135,7 +135,6 @@ fn ids(arena: &Arena) -> Result<Verdict> {
         "a/b",
         "/abs",
         "a\nb",
-        "-x",
         "a b",
         &long,
     ];

@@ -5,6 +5,7 @@ mod descriptors;
 mod devices;
 mod environment;
 mod images;
+mod invariants;
 mod privilege;
 mod processes;
 mod program;
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Case> {
         users::CASES,
         devices::CASES,
         environment::CASES,
+        invariants::CASES,
         config::CASES,
     ]
     .concat()

@@ -167,7 +167,8 @@ fn reached(canary: &str) -> Vec<String> {
     found
 }
 
-/// By which of its directories a process of procfs leads to `canary`.
+/// By which of its directories a process of procfs leads to `canary`, or to a procfs whose kernel
+/// parameters can be written.
 pub(super) fn ways(process: &Path, canary: &str) -> Vec<String> {
     let mut bases = vec![process.join("root"), process.join("cwd")];
     if let Ok(entries) = fs::read_dir(process.join("fd")) {
@@ -178,7 +179,10 @@ pub(super) fn ways(process: &Path, canary: &str) -> Vec<String> {
     let below = canary.trim_start_matches('/');
     let candidate = |base: &PathBuf| {
         let climbing = base.join(format!("{up}{below}"));
-        fs::read(base.join(below)).is_ok() || fs::read(climbing).is_ok()
+        let parameter = base.join("sys/kernel/core_pattern");
+        fs::read(base.join(below)).is_ok()
+            || fs::read(climbing).is_ok()
+            || fs::OpenOptions::new().write(true).open(parameter).is_ok()
     };
     let led = bases.iter().filter(|base| candidate(base));
     led.map(|base| base.display().to_string()).collect()
