@@ -41,9 +41,7 @@ pub(super) fn exec(
     })?;
     let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
     let mut inside = Some((theirs, io));
-    let present =
-        creds::effective_capabilities().at(Stage::Clone, || "read the capabilities".into())?;
-    let ordinary = present & capability::SYS_ADMIN == 0;
+    let ordinary = is_ordinary()?;
     let foreign = foreign_namespaces(plan.target_pid);
     let users = foreign & NamespaceKind::User.flag() != 0;
     let mut born = |cgroup: Option<&Cgroup>| {
@@ -123,6 +121,13 @@ fn await_life(channel: &Channel, cgroup: &Cgroup) -> Result<(), LaunchError> {
             ));
         }
     }
+}
+
+/// Whether this process may not join what it does not own.
+fn is_ordinary() -> Result<bool, LaunchError> {
+    let present =
+        creds::effective_capabilities().at(Stage::Clone, || "read the capabilities".into())?;
+    Ok(present & capability::SYS_ADMIN == 0)
 }
 
 /// `CLONE_NEW*` bits of the namespaces in which the process is not together with this one: to join
