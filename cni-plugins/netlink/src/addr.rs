@@ -89,7 +89,7 @@ impl Socket {
     }
 }
 
-fn read(message: &AddressMessage) -> Option<(IpAddr, u8)> {
+pub(crate) fn read(message: &AddressMessage) -> Option<(IpAddr, u8)> {
     let local = message.attributes.iter().find_map(|a| match a {
         AddressAttribute::Local(ip) => Some(*ip),
         _ => None,

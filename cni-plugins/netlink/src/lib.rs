@@ -5,6 +5,7 @@
 //! server runs on a blocking thread.
 
 mod addr;
+mod handover;
 mod link;
 pub mod netns;
 pub mod nft;

@@ -75,6 +75,8 @@ pub struct Plan {
     pub bundle: PathBuf,
     /// Namespaces to make and to join.
     pub namespaces: Namespaces,
+    /// Network devices of the caller to move into the container's network namespace.
+    pub net_devices: Vec<NetDevice>,
     /// Host name to set in the container's own UTS namespace.
     pub hostname: Option<String>,
     /// NIS domain name to set in the container's own UTS namespace.
@@ -134,6 +136,15 @@ pub struct Namespaces {
     pub ids: IdMaps,
     /// Offsets of a new time namespace.
     pub time_offsets: Vec<TimeOffset>,
+}
+
+/// A network device that changes hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name in the caller's network namespace.
+    pub outside: String,
+    /// Its name in the container's.
+    pub inside: String,
 }
 
 /// How far a clock of a time namespace is ahead of the host's.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use berth_test_harness::{Need, test};
+use berth_test_harness::{Host, Need, test};
 use berth_test_oci::{Bundle, Container, Report};
 use serde_json::{Value, json};
 
@@ -136,5 +136,36 @@ fn root_a_time_namespace_is_joined_and_execs_are_in_it() {
         let exec = holding.call(&["exec", "ID", "/bin/testinit", "report"])?;
         assert!(is_in(&exec.expect_ok()?.report()?, &pid, "time")?);
         Ok(())
+    });
+}
+
+#[test]
+fn root_a_network_device_goes_to_the_container_with_its_addresses() {
+    test(&[NEEDS, &[Need::Program("ip")]].concat(), || {
+        Host::isolated(|host| {
+            for words in [
+                "link add berth-a type veth peer name berth-b",
+                "addr add 10.231.7.1/24 dev berth-a",
+                "addr add fd00:231::7/64 dev berth-a nodad",
+                "link set berth-a up",
+            ] {
+                host.run("ip", &words.split(' ').collect::<Vec<_>>())?;
+            }
+            let files = ["/proc/net/dev", "/proc/net/if_inet6", "/proc/net/fib_trie"];
+            let bundle = Bundle::new(PROBE, &[&["print"], &files[..]].concat())?.with(|spec| {
+                spec["linux"]["netDevices"] = json!({"berth-a": {"name": "inside0"}});
+            });
+            let inside = bundle.run()?.expect_ok()?.stdout;
+            for part in ["inside0:", "fd000231000000000000000000000007", "10.231.7.1"] {
+                assert!(inside.contains(part), "{inside}");
+            }
+            // It went with the container's namespace.
+            let error = bundle.run()?.expect_failure()?;
+            assert!(
+                error.contains("berth-a") && error.contains("ENODEV"),
+                "{error}"
+            );
+            Ok(())
+        })
     });
 }

@@ -73,7 +73,7 @@ impl<'a> Joining<'a> {
                     format!("set kernel parameter `{}` to `{value}`", file.display())
                 })?;
         }
-        if !plan.hooks.create_runtime.is_empty() {
+        if !plan.hooks.create_runtime.is_empty() || !plan.net_devices.is_empty() {
             await_hooks(&session.channel)?;
         }
         Ok(InNamespaces {
@@ -106,7 +106,7 @@ pub(super) fn set_ids(uid: u32, gid: u32, groups: &[u32], proc: &ProcFs) -> io::
     }
 }
 
-/// Lets the parent run its hooks, which may set up what the namespaces hold.
+/// Lets the parent set up what the namespaces hold: network devices, and whatever its hooks do.
 fn await_hooks(channel: &Channel) -> Result<(), LaunchError> {
     let step = || "wait for the parent's hooks".to_owned();
     channel

@@ -14,6 +14,7 @@ mod gate;
 mod group;
 mod join;
 mod joins;
+mod netdev;
 mod notify;
 mod own_ids;
 mod parent;

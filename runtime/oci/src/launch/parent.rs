@@ -11,7 +11,7 @@ use super::group::Group;
 use super::join::{Joining, Session};
 use super::joins::{self, Joins};
 use super::protocol::{Channel, ChildToParent, ParentToChild};
-use super::{Created, Gate, LaunchError, ProcessIo, Stage, stdio, users};
+use super::{Created, Gate, LaunchError, ProcessIo, Stage, netdev, stdio, users};
 use crate::cgroup::Cgroup;
 use crate::hooks;
 use crate::plan::Plan;
@@ -186,6 +186,7 @@ fn listen(channel: &Channel, child: &Child, plan: &Plan) -> Result<Report, Launc
             Some((ChildToParent::Degraded(what), _)) => report.degraded.push(what),
             Some((ChildToParent::Console, mut fds)) => report.console = fds.pop(),
             Some((ChildToParent::Joined, _)) => {
+                netdev::hand_over(&plan.net_devices, child.pid())?;
                 let state = hooks::state(plan, "creating", child.pid() as u32);
                 hooks::run(&plan.hooks.create_runtime, &state)
                     .map_err(|error| LaunchError::from_chain(Stage::Hook, "run a hook", &error))?;

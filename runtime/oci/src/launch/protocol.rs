@@ -4,7 +4,7 @@
 //! parent                         child
 //!   │ ◀──────────── Born ──────────│   only with a user namespace, over a channel of its own
 //!   │ ◀──────────── Degraded ──────│   any number, at any point before Ready
-//!   │ ◀──────────── Joined ────────│   only with hooks of the parent
+//!   │ ◀──────────── Joined ────────│   only with hooks of the parent, or network devices
 //!   │ ──────────── HooksRun ──────▶│
 //!   │ ◀──────────── Console ───────│   with the terminal's master side, if there is a terminal
 //!   │ ◀──────────── Ready ─────────│   everything is done but the execve
@@ -33,7 +33,7 @@ pub(crate) enum ChildToParent {
     Console,
     /// From the process between parent and child: the child with this number was born; its pidfd comes along.
     Born(i32),
-    /// The namespaces exist; hooks of the parent may run.
+    /// The namespaces exist; devices may come, and hooks of the parent may run.
     Joined,
     /// Only execve is left.
     Ready,

@@ -8,6 +8,7 @@ mod idmap;
 mod linux;
 pub(crate) mod mount_options;
 mod mounts;
+mod netdev;
 mod process;
 mod rootfs;
 mod schedule;
@@ -123,7 +124,9 @@ fn plan_for(spec: &Spec, source: &Source, modules: Modules) -> Result<Plan, Spec
         name_container(&mut process, spec, source);
         process
     });
+    let net_devices = netdev::devices(linux, &namespaces, &mut errors);
     let plan = process.map(|process| Plan {
+        net_devices,
         id: source.id.clone(),
         bundle: source.bundle.clone(),
         namespaces,

@@ -33,16 +33,7 @@ fn check_linux(linux: &Linux, modules: Modules, errors: &mut Errors) {
     if labelled.is_some_and(|label| !label.is_empty()) && !modules.selinux {
         errors.add("linux.mountLabel", "selinux is not enabled on this host");
     }
-    let fields = [
-        (
-            "netDevices",
-            linux
-                .net_devices()
-                .as_ref()
-                .is_some_and(|all| !all.is_empty()),
-        ),
-        ("intelRdt", linux.intel_rdt().is_some()),
-    ];
+    let fields = [("intelRdt", linux.intel_rdt().is_some())];
     refuse(&fields, "linux.", errors);
 }
 
