@@ -104,7 +104,7 @@ enum Command {
     /// Read the log of what was started, executed, changed and pulled on this machine
     ///
     /// Each entry holds what was asked for next to what the kernel reported, and the entries
-    /// form a chain signed with the node's key. Works when no daemon runs.
+    /// form a chain signed with the node's key. Works when no daemon runs (but for `probe`).
     Audit(audit::Options),
     /// List the pods and containers of this machine
     ///

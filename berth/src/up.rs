@@ -90,6 +90,8 @@ pub fn run(options: Options, file: File) -> anyhow::Result<()> {
             for dir in [&audit_dir, &options.data_dir] {
                 delete(dir)?;
             }
+            // Made with the default folder of the log, and kept where others use it.
+            let _ = std::fs::remove_dir("/var/log/berth");
         }
         Ok(())
     })

