@@ -10,6 +10,7 @@ pub mod fork_alloc;
 pub mod idmap;
 pub mod memory;
 pub mod mount;
+pub mod net;
 pub mod notify;
 pub mod ns;
 pub mod process;

@@ -34,6 +34,16 @@ fn root_every_namespace_is_its_own() {
 }
 
 #[test]
+fn root_the_loopback_device_of_its_own_network_is_up() {
+    test(NEEDS, || {
+        let bundle = Bundle::new(PROBE, &["print", "/sys/class/net/lo/flags"])?;
+        let told = bundle.run()?.expect_ok()?.stdout;
+        assert_eq!(told, "0x9\n"); // IFF_UP and IFF_LOOPBACK of netdevice(7)
+        Ok(())
+    });
+}
+
+#[test]
 fn root_privilege_is_exactly_what_the_spec_grants() {
     test(NEEDS, || {
         let granted = "00000000000000a1"; // CHOWN 0, KILL 5, SETUID 7

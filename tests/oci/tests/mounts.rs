@@ -363,6 +363,12 @@ fn root_a_tmpfs_starts_with_a_copy_of_what_it_covers_only_if_asked() {
         assert_eq!(bundle.run()?.expect_ok()?.stdout, "errno 30\n");
         let bundle = bundle.with(|spec| {
             spec["mounts"].as_array_mut().expect("an array").pop();
+            add(spec, tmpfs(&["tmpcopyup", "mode=700", "gid=9"]));
+            spec["process"]["args"] = json!(["/bin/testinit", "stat", "/m"]);
+        });
+        assert_eq!(bundle.run()?.expect_ok()?.stdout, "/m dir 700 0:9\n");
+        let bundle = bundle.with(|spec| {
+            spec["mounts"].as_array_mut().expect("an array").pop();
             add(spec, tmpfs(&[]));
             spec["process"]["args"] = json!(["/bin/testinit", "list", "/m"]);
         });

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 use berth_sys::ns::NamespaceKind;
-use berth_sys::{creds, ns, process};
+use berth_sys::{creds, net, ns, process};
 use rustix::io::Errno;
 
 use super::error::At;
@@ -65,6 +65,9 @@ impl<'a> Joining<'a> {
         if plan.namespaces.create.contains(&NamespaceKind::Cgroup) {
             ns::unshare(NamespaceKind::Cgroup.flag())
                 .at(Stage::Join, || "make the cgroup namespace".into())?;
+        }
+        if plan.namespaces.create.contains(&NamespaceKind::Net) {
+            net::raise_loopback().at(Stage::Join, || "bring the loopback device up".into())?;
         }
         set_names(plan)?;
         for (file, value) in &plan.sysctls {

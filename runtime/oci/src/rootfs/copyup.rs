@@ -15,12 +15,27 @@ const MAX_DEPTH: usize = 64;
 /// Every entry is opened by its name in its own directory, no symbolic link is followed. Of two
 /// names for one file each becomes a file of its own.
 ///
+/// What a `parameter` of the new file system said of `to` itself (`mode`, `uid`, `gid`) stays.
+///
 /// # Errors
 /// The kernel's for the entry that failed; `ELOOP` below 64 levels of directories.
-pub(super) fn copy(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
+pub(super) fn copy(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    parameters: &[(String, String)],
+) -> io::Result<()> {
     let from = open_directory(from.as_fd(), ".")?;
     let to = open_directory(to.as_fd(), ".")?;
-    directory(&from, &to, MAX_DEPTH)
+    let wanted = rustix::fs::fstat(&to)?;
+    directory(&from, &to, MAX_DEPTH)?;
+    let is_set = |name: &str| parameters.iter().any(|(known, _)| known == name);
+    let (uid, gid) = owner(&wanted);
+    let (uid, gid) = (uid.filter(|_| is_set("uid")), gid.filter(|_| is_set("gid")));
+    rustix::fs::fchown(&to, uid, gid)?;
+    if is_set("mode") {
+        rustix::fs::fchmod(&to, Mode::from_raw_mode(wanted.st_mode & 0o7777))?;
+    }
+    Ok(())
 }
 
 fn open_directory(at: BorrowedFd<'_>, name: &str) -> rustix::io::Result<OwnedFd> {

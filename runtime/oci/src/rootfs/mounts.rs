@@ -109,7 +109,7 @@ impl Assembly<'_> {
             .make(plan.attributes.set & !late, &target)
             .at(Stage::Rootfs, step)?;
         if copy_up {
-            let copied = copyup::copy(&target, &mount);
+            let copied = copyup::copy(&target, &mount, parameters.values);
             copied.at(Stage::Rootfs, || {
                 format!("copy `{}` up", plan.target.display())
             })?;
