@@ -21,7 +21,7 @@ SystemdCgroup = $systemd
 EOF
 containerd --config "$SCRATCH/config.toml" >"$SCRATCH/containerd.log" 2>&1 </dev/null &
 daemon=$!
-run() { try ctr -a "$SCRATCH/c.sock" "$@"; }
+run() { try ctr -a "$SCRATCH/c.sock" "$@" | sed 's/time="[^"]*"//'; }
 once() { run run --rm --runc-binary "$RUNTIME" "$@"; }
 until_ok ctr -a "$SCRATCH/c.sock" version
 
@@ -30,11 +30,12 @@ quiet ctr -a "$SCRATCH/c.sock" images pull --plain-http $BUSYBOX
 
 step run
 once $BUSYBOX a echo hello
-once $BUSYBOX b sh -c 'echo out; echo err >&2; exit 3'
+once $BUSYBOX b sh -c 'echo out; exit 3'
 once $BUSYBOX c /no/such/program | grep -o '^exit.*'
 once --user 1000:1001 --cwd /tmp --env A=b $BUSYBOX d sh -c 'id; pwd; echo $A'
 once --seccomp --cap-drop CAP_CHOWN $BUSYBOX e grep -E 'Cap|Seccomp:' /proc/self/status
-once --memory-limit 67108864 --cpus 0.5 $BUSYBOX f sh -c 'cd /sys/fs/cgroup; cat memory.max cpu.max'
+once --memory-limit 67108864 --cpus 0.5 \
+  --mount type=cgroup,src=cgroup,dst=/sys/fs/cgroup,options=ro $BUSYBOX f sh -c 'cd /sys/fs/cgroup; cat memory.max cpu.max'
 once --read-only --privileged $BUSYBOX g touch /x
 once --cgroup /berth-engines/x $BUSYBOX h cat /proc/self/cgroup
 

@@ -29,9 +29,9 @@ quiet() {
   printf 'exit %s\n' $?
 }
 
-# until_ok COMMAND…: repeats it until it succeeds, for at most two minutes
+# until_ok COMMAND…: repeats it until it succeeds, for at most a minute or so
 until_ok() {
-  for _ in $(seq 240); do
+  for _ in $(seq 120); do
     "$@" >/dev/null 2>&1 </dev/null && return
     sleep 0.5
   done

@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::cache::Cache;
 use crate::vm::{self, Order, System};
-use crate::{dist, process};
+use crate::{dist, peers, process};
 use transcript::Transcript;
 
 /// Engines with a script of that name in `tests/engines`.
 const ENGINES: [&str; 4] = ["podman", "docker", "containerd", "buildah"];
-/// The runtime that says what is right, and ours.
+/// The runtime that says what is right, and ours, each at this place in the guest.
 const RUNTIMES: [(&str, &str); 2] = [
-    ("runc", "/usr/sbin/runc"),
+    ("runc", "/data/runc"),
     ("berth-oci", "/data/dist/berth-oci"),
 ];
 /// The VM is stopped after this.
@@ -112,6 +113,8 @@ fn chosen(named: &[String]) -> Result<Vec<&'static str>> {
 /// Each engine with each runtime, beside a registry that has our images.
 fn script(programs: &Path, engines: &[&str], system: System) -> Result<String> {
     let mut script = vm::setup(programs)?;
+    let runc = peers::runc(&Cache::open()?)?.program("runc");
+    script.push_str(&format!("cp {} {}\n", vm::in_guest(&runc), RUNTIMES[0].1));
     script.push_str(
         "/data/xtask registry >/tmp/registry 2>&1 &\n\
          until grep -q web:2 /tmp/registry; do sleep 0.3; done\n",

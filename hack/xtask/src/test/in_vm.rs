@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 
 use super::binaries::Binary;
 use super::count::{Count, skip_reasons};
+use crate::validation::Short;
 use crate::vm::{self, Order};
 
 /// The VM is stopped after this: four times what the ring takes on two processors.
@@ -25,6 +26,8 @@ pub struct Session<'a> {
     pub filter: &'a str,
     /// Arguments of `up` that take the tour; none without it.
     pub tour: &'a [&'a str],
+    /// The short form of the OCI validation.
+    pub validation: Option<&'a Short>,
 }
 
 impl Session<'_> {
@@ -43,6 +46,11 @@ impl Session<'_> {
             let output = read(&share.path().join(number.to_string()));
             let count = count(&output, Count::of_libtest(&output));
             println!("  vm {}: {count}", binary.name);
+            total += count;
+        }
+        if let Some(short) = self.validation {
+            let count = short.count(share.path());
+            println!("  vm oci-validation: {count}");
             total += count;
         }
         if !self.tour.is_empty() {
@@ -72,6 +80,9 @@ impl Session<'_> {
                 "cd {folder}; timeout {PROGRAM_LIMIT} {program} {filter} --test-threads=1 \
                  --show-output >/mnt/rw/{number} 2>&1\n"
             ));
+        }
+        if let Some(short) = self.validation {
+            script.push_str(&short.script());
         }
         if !self.tour.is_empty() {
             let tour = vm::tour_script(self.tour);

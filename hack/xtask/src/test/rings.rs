@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use super::binaries::{self, Binary};
 use super::count::Count;
 use super::in_vm::Session;
+use crate::validation::Short;
 use crate::{cve, dist, preflight, process, tidy};
 
 /// Tests whose name holds this need root and a machine to change.
@@ -89,11 +90,16 @@ pub fn vm(filter: Option<&str>, prebuilt: Option<&Path>) -> Result<Count> {
     };
     let mut binaries = root_binaries(&VM_PACKAGES)?;
     binaries.retain(|binary| binary.name == VM_PROGRAM);
+    let validation = match filter {
+        None => Short::prepare()?,
+        Some(_) => None,
+    };
     let session = Session {
         programs: &programs,
         binaries: &binaries,
         filter: filter.unwrap_or(ROOT),
         tour: if filter.is_some() { &[] } else { &VM_TOUR },
+        validation: validation.as_ref(),
     };
     session.run()
 }

@@ -48,8 +48,8 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Sets a working folder up for the programs whose name contains `only`.
-    pub fn new(programs: &'a Path, only: Option<&str>) -> Result<Self> {
+    /// Sets a working folder up for the programs whose name contains one of `only`.
+    pub fn new(programs: &'a Path, only: &[String]) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("berth-validation-")
             .tempdir()?;
@@ -58,7 +58,8 @@ impl<'a> Session<'a> {
             copy.with_context(|| format!("cannot copy {name}"))?;
         }
         let mut names = programs::names(programs)?;
-        names.retain(|name| only.is_none_or(|only| name.contains(only)));
+        let wanted = |name: &String| only.iter().any(|part| name.contains(part.as_str()));
+        names.retain(|name| only.is_empty() || wanted(name));
         anyhow::ensure!(!names.is_empty(), "no program has such a name");
         Ok(Self {
             programs,

@@ -5,6 +5,7 @@ mod execute;
 mod gaps;
 mod programs;
 mod report;
+mod short;
 mod tap;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::{dist, peers};
 use execute::{Runtime, Session};
 use gaps::Gaps;
 use report::Report;
+pub use short::Short;
 
 /// What ours is called in the table.
 pub const OURS: &str = "berth";
@@ -36,9 +38,9 @@ pub struct Options {
     /// One JSON object a line instead of a table
     #[arg(long)]
     json: bool,
-    /// Only programs whose name contains this
+    /// Only programs whose name contains this; may be repeated
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
     /// On this machine instead of in the reference VM
     #[arg(long)]
     native: bool,
@@ -68,7 +70,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let runtimes = runtimes(options, &cache)?;
     let share = tempfile::Builder::new().prefix("berth-vm-").tempdir()?;
     let results = share.path().join(RESULTS);
-    let only = options.only.as_deref();
+    let only = &options.only;
     if options.native {
         hierarchy::unify()?;
         let session = Session::new(&programs, only)?;
@@ -90,7 +92,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 /// The part of the run that takes place next to the runtimes.
 fn inside(options: &Options, programs: &Path, results: &Path) -> Result<()> {
-    let session = Session::new(programs, options.only.as_deref())?;
+    let session = Session::new(programs, &options.only)?;
     execute::save(&session.run_all(&options.against)?, results)
 }
 
@@ -119,7 +121,7 @@ fn runtimes(options: &Options, cache: &Cache) -> Result<Vec<Runtime>> {
 }
 
 /// Runs this program again in the VM, with its own copy of berth-oci.
-fn in_vm(programs: &Path, runtimes: &[Runtime], only: Option<&str>, share: &Path) -> Result<()> {
+fn in_vm(programs: &Path, runtimes: &[Runtime], only: &[String], share: &Path) -> Result<()> {
     let mut words = vec![
         "/data/xtask".to_owned(),
         "oci-validation".into(),
@@ -137,8 +139,8 @@ fn in_vm(programs: &Path, runtimes: &[Runtime], only: Option<&str>, share: &Path
         }
         words.extend(["--against".into(), there.to_string()]);
     }
-    if let Some(only) = only {
-        words.extend(["--only".into(), only.into()]);
+    for only in only {
+        words.extend(["--only".into(), only.clone()]);
     }
     let words: Vec<String> = words.iter().map(|word| vm::quote(word)).collect();
     let program = std::env::current_exe().context("cannot find this program")?;

@@ -128,6 +128,17 @@ impl Report {
         self.unexplained.is_empty() && self.stale.is_empty()
     }
 
+    /// How many programs berth passes, or fails as the gaps list, and how many not.
+    pub fn programs(&self) -> (usize, usize) {
+        let is_wrong = |row: &&Row| {
+            let prefix = format!("{}:", row.program);
+            let mut lines = self.unexplained.iter().chain(&self.stale);
+            lines.any(|line| line.starts_with(&prefix))
+        };
+        let wrong = self.rows.iter().filter(is_wrong).count();
+        (self.rows.len() - wrong, wrong)
+    }
+
     /// A table for people.
     pub fn print_table(&self) -> Result<()> {
         let mut out = std::io::stdout().lock();
@@ -262,5 +273,6 @@ mod tests {
         let report = Report::new(&[OURS], &outcomes, &gaps("'b'"));
         assert_eq!(report.unexplained[0], "p: a");
         assert_eq!(report.stale, ["p: b"]);
+        assert_eq!(report.programs(), (0, 1));
     }
 }
