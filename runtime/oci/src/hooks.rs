@@ -1,6 +1,7 @@
 //! Running the spec's hooks: the state on standard input, an environment of their own, a time limit.
 
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use berth_sys::process;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
 
 use crate::plan::{Hook, Plan};
 
@@ -66,6 +68,15 @@ pub fn run(hooks: &[Hook], state: &[u8]) -> Result<(), HookError> {
     hooks.iter().try_for_each(|hook| run_one(hook, state))
 }
 
+/// Runs all hooks in order, whichever fail; returns the failures.
+pub fn run_all(hooks: &[Hook], state: &[u8]) -> Vec<HookError> {
+    let failures = hooks.iter().filter_map(|hook| run_one(hook, state).err());
+    failures.collect()
+}
+
+/// Runs one hook. Its streams are memory files, not pipes: it may read none of its state, say more
+/// than anybody wants to know, or leave a process behind that keeps them open, and still nobody waits
+/// for anything but its end.
 fn run_one(hook: &Hook, state: &[u8]) -> Result<(), HookError> {
     let failed = |action| {
         move |source| HookError::Access {
@@ -74,6 +85,9 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), HookError> {
             source,
         }
     };
+    let input = memory_file(state).map_err(failed("feed"))?;
+    let mut errors = memory_file(b"").map_err(failed("listen to"))?;
+    let said = errors.try_clone().map_err(failed("listen to"))?;
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
@@ -81,20 +95,8 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), HookError> {
     command
         .env_clear()
         .envs(hook.env.iter().map(|(name, value)| (name, value)));
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.stdin(input).stdout(Stdio::null()).stderr(said);
     let mut child = command.spawn().map_err(failed("execute"))?;
-    if let Some(mut input) = child.stdin.take() {
-        match input.write_all(state) {
-            // It need not read its state.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                return Err(failed("feed")(error));
-            }
-            _ => drop(input),
-        }
-    }
     if let Some(limit) = hook.timeout
         && !ends_within(&child, limit).map_err(failed("wait for"))?
     {
@@ -105,20 +107,28 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), HookError> {
             limit,
         });
     }
-    let mut output = String::new();
-    if let Some(errors) = child.stderr.take() {
-        // Read before the wait, so that a talkative hook is not stuck; what is no text says nothing.
-        let _ = errors.take(MAX_OUTPUT).read_to_string(&mut output);
-    }
     let status = child.wait().map_err(failed("wait for"))?;
     if status.success() {
         return Ok(());
     }
+    let mut output = Vec::new();
+    let read = errors
+        .rewind()
+        .and_then(|()| errors.take(MAX_OUTPUT).read_to_end(&mut output));
+    read.map_err(failed("listen to"))?;
     Err(HookError::Failed {
         path: hook.path.clone(),
         status,
-        output: output.trim().to_owned(),
+        output: String::from_utf8_lossy(&output).trim().to_owned(),
     })
+}
+
+/// A file in memory with this content, at its start.
+fn memory_file(content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(rustix::fs::memfd_create("hook", MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn ends_within(child: &Child, limit: Duration) -> io::Result<bool> {
@@ -181,5 +191,28 @@ mod tests {
     fn a_hook_that_stays_is_killed() {
         let error = run(&[hook("exec sleep 60", Some(1))], b"").unwrap_err();
         assert!(matches!(error, HookError::Timeout { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_hook_that_reads_nothing_or_says_much_or_leaves_a_child_is_not_waited_for() {
+        let state = vec![b' '; 1 << 20];
+        run(&[hook("exit 0", None)], &state).unwrap();
+        let talkative = "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1";
+        let error = run(&[hook(talkative, None)], b"").unwrap_err();
+        assert!(error.to_string().len() < 5000);
+        run(&[hook("sleep 5 & exit 0", Some(1))], b"").unwrap();
+    }
+
+    #[test]
+    fn where_all_must_run_each_failure_is_told() {
+        let folder = std::env::temp_dir().join(format!("berth-hook-{}", std::process::id()));
+        let mark = format!("touch {}", folder.display());
+        let all = [
+            hook("exit 1", None),
+            hook(&mark, None),
+            hook("exit 2", None),
+        ];
+        assert_eq!(run_all(&all, b"").len(), 2);
+        std::fs::remove_file(folder).unwrap();
     }
 }

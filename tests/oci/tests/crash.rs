@@ -15,6 +15,23 @@ use serde_json::json;
 
 const PROBE: &str = env!("CARGO_BIN_EXE_berth-testinit");
 
+/// A container's life, in which every point is reached.
+const VERBS: [&[&str]; 5] = [
+    &["create", "--pid-file", "pid", "crash"],
+    &["start", "crash"],
+    &[
+        "exec",
+        "--pid-file",
+        "pid",
+        "crash",
+        "/bin/testinit",
+        "exit",
+        "0",
+    ],
+    &["kill", "crash", "WINCH"],
+    &["delete", "--force", "crash"],
+];
+
 /// The runtime with its crash points, built beside the ordinary one and kept out of its way.
 fn crashing_runtime(folder: &Path) -> anyhow::Result<PathBuf> {
     let ordinary = berth_test_oci::runtime();
@@ -73,11 +90,7 @@ fn root_a_forced_delete_repairs_every_crash() {
         let cgroup = Host::probe()?.mount.join(&path);
         for point in POINTS {
             let mut killed = false;
-            for verb in [
-                &["create", "crash"][..],
-                &["start", "crash"],
-                &["delete", "--force", "crash"],
-            ] {
+            for verb in VERBS {
                 let status = call(&runtime, &bundle, verb, point)?;
                 if status.signal() == Some(9) {
                     killed = true;
@@ -86,6 +99,11 @@ fn root_a_forced_delete_repairs_every_crash() {
                 anyhow::ensure!(status.success(), "{point}: {verb:?} {status}");
             }
             assert!(killed, "{point} was never reached");
+            if point.starts_with("exec:") {
+                // the container is as usable as before
+                let status = call(&runtime, &bundle, VERBS[2], "")?;
+                assert!(status.success(), "{point}: the next exec: {status}");
+            }
             let status = call(&runtime, &bundle, &["delete", "--force", "crash"], "")?;
             assert!(status.success(), "{point}: {status}");
             assert!(

@@ -325,7 +325,8 @@ fn root_an_exec_meets_a_paused_container_by_the_flag_only() {
                     "4",
                 ])
             });
-            std::thread::sleep(std::time::Duration::from_millis(200));
+            // longer than an exec without the flag looks for a sign of life
+            std::thread::sleep(std::time::Duration::from_millis(1500));
             assert!(!waiting.is_finished());
             container.call(&["resume", "ID"])?.expect_ok()?;
             let output = waiting.join().expect("no panic")?;

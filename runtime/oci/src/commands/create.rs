@@ -16,7 +16,7 @@ use super::handover::{
     check_preserved, own_streams, pass_listen_fds, send_console, write_pid_file,
 };
 use super::rootless::{self, Delegation};
-use super::{Failure, home};
+use super::{Failure, delete, home};
 use crate::cli::{BundleArgs, CgroupManager, Global};
 use crate::log::{self, Log};
 
@@ -70,7 +70,10 @@ pub(super) fn make(
     crash_point!("create: directory made");
     let made = launch_and_record(store, &spec, &plan, &directory, args);
     let created = made.inspect_err(|_| {
-        let _ = store.remove(&args.id); // what failed is more worth telling than this
+        // What failed is more worth telling than this. The process went with its handle.
+        if let Err(failure) = delete::undo(store, &args.id, log) {
+            log.warn(&failure.to_string());
+        }
     })?;
     for limit in created.not_enforced() {
         log.warn(&format!(
@@ -174,6 +177,12 @@ fn launch_and_record(
     record.pid = created.pid();
     store.save(&mut record)?;
     crash_point!("create: pid recorded");
+    hand_over(&mut created, args)?;
+    Ok(created)
+}
+
+/// Tells the caller who the process is, and gives it the terminal.
+fn hand_over(created: &mut Created, args: &BundleArgs) -> Result<(), Failure> {
     if let Some(path) = &args.console_socket {
         let master = created
             .take_console()
@@ -182,11 +191,13 @@ fn launch_and_record(
             "send the terminal to `{}`",
             path.display()
         )))?;
+        crash_point!("create: terminal sent");
     }
     if let Some(path) = &args.pid_file {
         write_pid_file(path, created.pid())?;
+        crash_point!("create: pid file written");
     }
-    Ok(created)
+    Ok(())
 }
 
 fn source(global: &Global, spec: &Spec, id: &str, bundle: &Path) -> Result<Source, Failure> {

@@ -8,7 +8,8 @@ use berth_oci::state::{Record, StateError, Status, Store};
 use berth_sys::crash_point;
 use berth_sys::process;
 
-use super::{Failure, late_hooks};
+use super::failure::chain;
+use super::{Failure, poststop};
 use crate::log::Log;
 
 /// How long a killed init may take to end.
@@ -29,6 +30,10 @@ pub(super) fn delete(store: &Store, id: &str, force: bool, log: &Log) -> Result<
     let record = match store.load(id) {
         // A create that died before its first record: there is only the directory.
         Err(StateError::NotFound(_)) if force => return Ok(store.remove(id)?),
+        Err(error @ StateError::Damaged { .. }) if force => {
+            log.warn(&format!("{}; what it still tells is used", chain(&error)));
+            store.salvage(id)?
+        }
         record => record?,
     };
     let status = store.status(&record)?;
@@ -39,10 +44,31 @@ pub(super) fn delete(store: &Store, id: &str, force: bool, log: &Log) -> Result<
         kill_init(&record)?;
     }
     crash_point!("delete: processes killed");
-    remove_cgroup(&record)?;
+    destroy(store, &record, log)
+}
+
+/// Takes away what a failed create has made, its record included; its process is gone.
+pub(super) fn undo(store: &Store, id: &str, log: &Log) -> Result<(), Failure> {
+    let Ok(record) = store.load(id) else {
+        return Ok(store.remove(id)?); // it had not come to a record
+    };
+    // Who is in the group now was there before: the spec named a group of somebody else.
+    let group = record.cgroup.as_deref().map(Cgroup::open);
+    let foreign =
+        group.is_some_and(|group| group.is_ok_and(|group| group.populated().unwrap_or(true)));
+    if !foreign {
+        remove_cgroup(&record)?;
+    }
+    poststop(store, &record, log);
+    Ok(store.remove(id)?)
+}
+
+fn destroy(store: &Store, record: &Record, log: &Log) -> Result<(), Failure> {
+    remove_cgroup(record)?;
     crash_point!("delete: cgroup removed");
-    late_hooks(store, &record, "stopped", log, |hooks| &hooks.poststop);
-    store.remove(id)?;
+    poststop(store, record, log);
+    crash_point!("delete: hooks run");
+    store.remove(&record.id)?;
     crash_point!("delete: state removed");
     Ok(())
 }

@@ -8,6 +8,7 @@ use berth_oci::launch::{self, ProcessIo};
 use berth_oci::plan::ExecPlan;
 use berth_oci::spec;
 use berth_oci::state::{Record, Status, Store};
+use berth_sys::crash_point;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 
 use super::handover::{check_preserved, own_streams, send_console, write_pid_file};
@@ -30,6 +31,8 @@ fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<ExitCode, Failure> 
     let process = process(args, &spec, log)?;
     let mut plan = ExecPlan::new(&spec, &process, record.pid, group(args, &record)?)?;
     plan.name_container(&record.id, &record.bundle);
+    plan.cgroup_is_exact = args.cgroup.is_some();
+    plan.wait_while_frozen = args.ignore_paused;
     home::add(
         &mut plan.process,
         Path::new(&format!("/proc/{}/root", record.pid)),
@@ -52,6 +55,7 @@ fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<ExitCode, Failure> 
         own_streams()?
     };
     let (running, mut console) = launch::exec(&plan, io)?;
+    crash_point!("exec: program executed");
     log.debug(|| format!("process {} in container `{}`", running.pid, args.id));
     if let Some((path, master)) = args
         .console_socket
@@ -63,6 +67,7 @@ fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<ExitCode, Failure> 
     }
     if let Some(path) = &args.pid_file {
         write_pid_file(path, running.pid)?;
+        crash_point!("exec: pid file written");
     }
     if args.detach {
         return Ok(ExitCode::SUCCESS);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use berth_oci::cgroup::Cgroup;
 use berth_oci::state::{Status, Store};
-use berth_sys::process;
+use berth_sys::{crash_point, process};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::{Failure, kept_spec};
@@ -33,6 +33,7 @@ pub(super) fn run(store: &Store, args: &KillArgs) -> Result<ExitCode, Failure> {
         None if args.all => {}
         None => return Err(Failure::wrong_status("kill", &args.id, Status::Stopped)),
     }
+    crash_point!("kill: signal sent");
     Ok(ExitCode::SUCCESS)
 }
 

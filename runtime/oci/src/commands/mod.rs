@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use berth_oci::cgroup::Cgroup;
 use berth_oci::hooks;
-use berth_oci::plan::{CgroupMode, Hook, Hooks, Plan, RootfsSource, Source};
+use berth_oci::plan::{CgroupMode, Hooks, Plan, RootfsSource, Source};
 use berth_oci::spec as oci;
 use berth_oci::state::{Record, Store};
 use oci_spec::runtime::Spec;
@@ -73,32 +73,32 @@ fn kept_spec(store: &Store, id: &str) -> Result<Spec, Failure> {
     Ok(oci::parse(&bytes, Path::new("config.json"))?)
 }
 
-/// Runs the hooks that `choose` picks from the container's kept spec. By the specification a failure
-/// is only reported.
-fn late_hooks(
-    store: &Store,
-    record: &Record,
-    status: &str,
-    log: &Log,
-    choose: fn(&Hooks) -> &[Hook],
-) {
-    let run = || -> Result<(), Failure> {
-        let spec = kept_spec(store, &record.id)?;
-        if spec.hooks().is_none() {
-            return Ok(());
-        }
-        let source = Source {
-            id: record.id.clone(),
-            bundle: record.bundle.clone(),
-            rootfs: RootfsSource::Path(record.rootfs.clone()),
-            cgroup: CgroupMode::Disabled,
-        };
-        let plan = Plan::from_spec(&spec, &source)?;
-        let state = hooks::state(&plan, status, record.pid as u32);
-        Ok(hooks::run(choose(&plan.hooks), &state)?)
+/// The hooks of the container's kept spec, and the state that they read.
+fn late_hooks(store: &Store, record: &Record, status: &str) -> Result<(Hooks, Vec<u8>), Failure> {
+    let spec = kept_spec(store, &record.id)?;
+    if spec.hooks().is_none() {
+        return Ok((Hooks::default(), Vec::new()));
+    }
+    let source = Source {
+        id: record.id.clone(),
+        bundle: record.bundle.clone(),
+        rootfs: RootfsSource::Path(record.rootfs.clone()),
+        cgroup: CgroupMode::Disabled,
     };
-    if let Err(failure) = run() {
-        log.warn(&failure.to_string());
+    let plan = Plan::from_spec(&spec, &source)?;
+    let state = hooks::state(&plan, status, record.pid as u32);
+    Ok((plan.hooks, state))
+}
+
+/// Runs all poststop hooks; what fails is only told (runtime.md, "Lifecycle", 13).
+fn poststop(store: &Store, record: &Record, log: &Log) {
+    match late_hooks(store, record, "stopped") {
+        Ok((hooks, state)) => {
+            for failure in hooks::run_all(&hooks.poststop, &state) {
+                log.warn(&failure::chain(&failure));
+            }
+        }
+        Err(failure) => log.warn(&failure.to_string()),
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use berth_oci::launch;
-use berth_oci::state::{Status, Store};
+use berth_oci::hooks;
+use berth_oci::launch::{self, Stage};
+use berth_oci::state::{Record, Status, Store};
 use berth_sys::crash_point;
 
-use super::{Failure, late_hooks};
+use super::{Failure, delete, late_hooks};
 use crate::log::Log;
 
 pub(super) fn run(store: &Store, id: &str, log: &Log) -> Result<ExitCode, Failure> {
@@ -15,16 +16,33 @@ pub(super) fn run(store: &Store, id: &str, log: &Log) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts a container that the caller has locked.
+/// Starts a container that the caller has locked. A failing hook ends the container, with nothing
+/// left of it (runtime.md, "Lifecycle", 7 and 9).
 pub(super) fn start(store: &Store, id: &str, log: &Log) -> Result<(), Failure> {
     let record = store.load(id)?;
     let status = store.status(&record)?;
     if status != Status::Created {
         return Err(Failure::wrong_status("start", id, status));
     }
-    launch::open_gate(&store.gate(id)?)?;
-    crash_point!("start: program executed");
-    store.started(id)?;
-    late_hooks(store, &record, "running", log, |hooks| &hooks.poststart);
-    Ok(())
+    let hooks_ran = match launch::open_gate(&store.gate(id)?) {
+        Ok(()) => {
+            crash_point!("start: program executed");
+            store.started(id)?;
+            crash_point!("start: state written");
+            run_poststart(store, &record)
+        }
+        Err(error) if error.stage == Stage::Hook => Err(error.into()),
+        Err(error) => return Err(error.into()),
+    };
+    hooks_ran.inspect_err(|_| {
+        // Why the hook failed is what the caller needs.
+        if let Err(failure) = delete::delete(store, id, true, log) {
+            log.warn(&failure.to_string());
+        }
+    })
+}
+
+fn run_poststart(store: &Store, record: &Record) -> Result<(), Failure> {
+    let (hooks, state) = late_hooks(store, record, "running")?;
+    Ok(hooks::run(&hooks.poststart, &state)?)
 }

@@ -5,9 +5,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use berth_sys::creds;
 use berth_sys::ns::{self, NamespaceKind};
 use berth_sys::process::{self, Child, CloneArgs};
+use berth_sys::{crash_point, creds};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
@@ -91,9 +91,9 @@ pub(super) fn exec(
         child => child,
     })?;
     drop(inside);
-    let watched = cgroup.as_ref().filter(|_| !plan.wait_while_frozen);
-    let heard = watched.map_or(Ok(()), |cgroup| await_life(&ours, cgroup));
-    match heard.and_then(|()| parent::listen_for_exec(&ours)) {
+    crash_point!("exec: child cloned");
+    let watched = cgroup.filter(|_| !plan.wait_while_frozen);
+    match await_life(&ours, watched.as_ref()).and_then(|()| parent::listen_for_exec(&ours)) {
         Ok(report) => Ok((Running::from(child), report.console)),
         Err(error) => Err(parent::reap(child, error)),
     }
@@ -101,7 +101,10 @@ pub(super) fn exec(
 
 /// Waits for the first sign of the child. One born into a frozen group gives none until somebody thaws
 /// it, for which nobody may wait: after a second without a sign the group is looked at.
-fn await_life(channel: &Channel, cgroup: &Cgroup) -> Result<(), LaunchError> {
+fn await_life(channel: &Channel, cgroup: Option<&Cgroup>) -> Result<(), LaunchError> {
+    let Some(cgroup) = cgroup else {
+        return Ok(());
+    };
     const LOOK: Timespec = Timespec {
         tv_sec: 1,
         tv_nsec: 0,

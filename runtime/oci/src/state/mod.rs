@@ -11,4 +11,4 @@ mod record;
 mod store;
 
 pub use record::{Record, Status};
-pub use store::{Lock, StateError, Store};
+pub use store::{Lock, StateError, Store, bad_id, is_id};

@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 4 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// An id that cannot be the name of a directory.
-    #[error("`{0}` is not a container id")]
+    #[error("{}", crate::state::bad_id(.0))]
     BadId(String),
     /// `create` of an id that is in use.
     #[error("container with given ID already exists: `{0}`")]
@@ -54,6 +54,24 @@ pub struct Store {
     root: PathBuf,
 }
 
+/// Longest id, in bytes: it is the name of a directory.
+const MAX_ID: usize = 255;
+
+/// Whether `id` can name a container: letters, digits, `_`, `+`, `-`, `.`, not `.` or `..` or hidden.
+pub fn is_id(id: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    !id.is_empty() && id.len() <= MAX_ID && !id.starts_with('.') && id.chars().all(allowed)
+}
+
+/// What is wrong with an id, which may itself be long and strange.
+pub fn bad_id(id: &str) -> String {
+    let start: String = id.chars().take(64).collect();
+    let rest = if start.len() < id.len() { "…" } else { "" };
+    format!(
+        "{start:?}{rest} is not a container id (up to {MAX_ID} letters, digits, `_`, `+`, `-`, `.`)"
+    )
+}
+
 /// Exclusive right to one container, up to the end of its scope.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
@@ -66,8 +84,7 @@ impl Store {
 
     /// The directory of one container.
     pub fn directory(&self, id: &str) -> Result<PathBuf, StateError> {
-        let plain = !id.is_empty() && !id.starts_with('.') && !id.contains(['/', '\0']);
-        if plain {
+        if is_id(id) {
             Ok(self.root.join(id))
         } else {
             Err(StateError::BadId(id.to_owned()))
@@ -157,6 +174,43 @@ impl Store {
         serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged {
             id: id.to_owned(),
             source,
+        })
+    }
+
+    /// What a damaged record still tells, for a container that is to go: fields that are as they should
+    /// be, and the cgroup also from the kept spec.
+    pub fn salvage(&self, id: &str) -> Result<Record, StateError> {
+        let parts: serde_json::Value = self
+            .get(id, "state.json")
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let text = |name: &str| parts[name].as_str().map(str::to_owned);
+        let kept = || {
+            let spec: serde_json::Value =
+                serde_json::from_slice(&self.get(id, "config.json").ok()?).ok()?;
+            let path = spec["linux"]["cgroupsPath"].as_str().unwrap_or_default();
+            let path = path.trim_start_matches('/');
+            let default = format!("berth/{id}");
+            let path = if path.is_empty() { &default } else { path };
+            let plain = !path
+                .split('/')
+                .any(|part| part == ".." || part.contains(':'));
+            Some(crate::cgroup::Host::probe().ok()?.mount.join(path)).filter(|_| plain)
+        };
+        let number = |name: &str| parts[name].as_u64().unwrap_or(0);
+        Ok(Record {
+            oci_version: text("oci_version").unwrap_or_default(),
+            id: id.to_owned(),
+            bundle: text("bundle").unwrap_or_default().into(),
+            rootfs: text("rootfs").unwrap_or_default().into(),
+            pid: i32::try_from(number("pid")).unwrap_or(0),
+            start_time: number("start_time"),
+            created: text("created").unwrap_or_default(),
+            cgroup: text("cgroup").map(PathBuf::from).or_else(kept),
+            scope: text("scope"),
+            no_new_keyring: false,
+            annotations: std::collections::BTreeMap::new(),
         })
     }
 

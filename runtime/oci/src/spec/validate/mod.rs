@@ -202,11 +202,7 @@ fn name_container(process: &mut ProcessPlan, spec: &Spec, source: &Source) {
 }
 
 fn check_id(id: &str, errors: &mut Errors) {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
-    if id.is_empty() || id == "." || id == ".." || id.len() > 1024 || !id.chars().all(allowed) {
-        errors.add(
-            "id",
-            format!("`{id}` is not a container id (letters, digits, `_`, `+`, `-`, `.`)"),
-        );
+    if !crate::state::is_id(id) {
+        errors.add("id", crate::state::bad_id(id));
     }
 }
