@@ -7,6 +7,7 @@ mod cache;
 mod cve;
 mod dist;
 mod engines;
+mod fuzz;
 mod images;
 mod peers;
 mod preflight;
@@ -47,6 +48,8 @@ enum Verb {
     Up(up::Options),
     /// Measure against the peers, alternating, in one run
     Bench(bench::Options),
+    /// Give a parser or the seccomp compiler random input
+    Fuzz(fuzz::Options),
     /// Put OCI runtimes through the known attacks; ends with `N passed, N failed, N skipped`
     Cve(cve::Options),
     /// Build or unpack what the benches compare with (cached) and print where it is
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Up(options) => up::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Fuzz(options) => fuzz::run(&options),
         Verb::Cve(options) => cve::run(&options),
         Verb::Peers(options) => peers::run(&options),
         Verb::OciValidation(options) => validation::run(&options),

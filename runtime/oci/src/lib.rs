@@ -7,6 +7,8 @@
 pub mod capability;
 pub mod cgroup;
 pub mod crash;
+#[cfg(test)]
+mod fuzz;
 pub mod hooks;
 pub mod launch;
 mod lsm;

@@ -5,6 +5,8 @@
 
 mod emit;
 mod profile;
+#[cfg(test)]
+mod property;
 mod rules;
 mod syscalls;
 #[cfg(test)]

@@ -13,13 +13,13 @@ const ENOSYS: u32 = 0x0005_0026;
 
 /// A system call as the kernel shows it to a filter.
 #[derive(Clone, Copy)]
-struct Call {
-    arch: u32,
-    number: u32,
-    args: [u64; 6],
+pub(super) struct Call {
+    pub(super) arch: u32,
+    pub(super) number: u32,
+    pub(super) args: [u64; 6],
 }
 
-fn run(program: &[berth_sys::seccomp::Instruction], call: Call) -> u32 {
+pub(super) fn run(program: &[berth_sys::seccomp::Instruction], call: Call) -> u32 {
     let word = |offset: u32| match offset {
         0 => call.number,
         4 => call.arch,

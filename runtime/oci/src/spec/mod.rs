@@ -5,6 +5,8 @@ mod load;
 pub(crate) mod validate;
 
 pub use validate::MOUNT_OPTIONS;
+#[cfg(test)]
+pub(crate) use validate::plan_for;
 pub(crate) use validate::{mount_options, sysctl_file};
 
 use std::fmt;

@@ -89,7 +89,7 @@ fn modules(spec: &Spec, process: Option<&Process>) -> Modules {
 }
 
 /// As [`plan`], on a host with these security modules.
-fn plan_for(spec: &Spec, source: &Source, modules: Modules) -> Result<Plan, SpecErrors> {
+pub(crate) fn plan_for(spec: &Spec, source: &Source, modules: Modules) -> Result<Plan, SpecErrors> {
     let mut errors = Errors::default();
     unsupported::check(spec, modules, &mut errors);
     check_id(&source.id, &mut errors);

@@ -1,0 +1,218 @@
+//! Whatever the profile: the emitted program decides as a direct reading of the profile does.
+
+use std::collections::HashMap;
+
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::compile;
+use super::emit::{ARCH_I386, ARCH_X86_64};
+use super::syscalls::{Numbers, table};
+use super::tests::{Call, run};
+
+const KILL_PROCESS: u32 = 0x8000_0000;
+const ENOSYS: u32 = 0x0005_0026;
+
+/// Names with different numbers, or none, in the three conventions.
+const NAMES: [&str; 8] = [
+    "read",
+    "openat",
+    "mkdir",
+    "socket",
+    "clone3",
+    "execve",
+    "ioctl",
+    "no_such_call",
+];
+const ACTIONS: [&str; 7] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_TRAP",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_TRACE",
+];
+const OPERATORS: [&str; 7] = [
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_NE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_GT",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_MASKED_EQ",
+];
+/// Values around which comparisons turn.
+const VALUES: [u64; 7] = [0, 1, 5, 0xffff_ffff, 0x1_0000_0000, 0x1_0000_0005, u64::MAX];
+
+fn argument() -> impl Strategy<Value = Value> {
+    let value = || prop::sample::select(&VALUES[..]);
+    (0..6usize, prop::sample::select(&OPERATORS[..]), value(), value()).prop_map(
+        |(index, op, value, two)| json!({"index": index, "op": op, "value": value, "valueTwo": two}),
+    )
+}
+
+fn rule() -> impl Strategy<Value = Value> {
+    let names = prop::collection::vec(prop::sample::select(&NAMES[..]), 1..4);
+    let args = prop::collection::vec(argument(), 0..3);
+    (names, prop::sample::select(&ACTIONS[..]), args)
+        .prop_map(|(names, action, args)| json!({"names": names, "action": action, "args": args}))
+}
+
+fn profile() -> impl Strategy<Value = LinuxSeccomp> {
+    let architectures = prop::sample::subsequence(
+        vec![
+            "SCMP_ARCH_X86_64",
+            "SCMP_ARCH_X86",
+            "SCMP_ARCH_X32",
+            "SCMP_ARCH_AARCH64",
+        ],
+        0..=4,
+    );
+    let rules = prop::collection::vec(rule(), 0..12);
+    (prop::sample::select(&ACTIONS[..]), architectures, rules).prop_map(
+        |(default, architectures, rules)| {
+            let profile = json!({"defaultAction": default, "architectures": architectures, "syscalls": rules});
+            serde_json::from_value(profile).unwrap()
+        },
+    )
+}
+
+fn call() -> impl Strategy<Value = (usize, &'static str, [u64; 6])> {
+    let value = prop::sample::select(&VALUES[..]);
+    (
+        0..3usize,
+        prop::sample::select(&NAMES[..7]),
+        prop::array::uniform6(value),
+    )
+}
+
+fn verdict(action: LinuxSeccompAction) -> u32 {
+    match action {
+        LinuxSeccompAction::ScmpActAllow => 0x7fff_0000,
+        LinuxSeccompAction::ScmpActLog => 0x7ffc_0000,
+        LinuxSeccompAction::ScmpActTrace => 0x7ff0_0001,
+        LinuxSeccompAction::ScmpActErrno => 0x0005_0001,
+        LinuxSeccompAction::ScmpActTrap => 0x0003_0000,
+        LinuxSeccompAction::ScmpActKillProcess => KILL_PROCESS,
+        _ => 0,
+    }
+}
+
+fn holds(arg: &LinuxSeccompArg, args: &[u64; 6], narrow: bool) -> bool {
+    let cut = |value: u64| {
+        if narrow {
+            u64::from(value as u32)
+        } else {
+            value
+        }
+    };
+    let (given, value) = (cut(args[arg.index()]), cut(arg.value()));
+    match arg.op() {
+        LinuxSeccompOperator::ScmpCmpEq => given == value,
+        LinuxSeccompOperator::ScmpCmpNe => given != value,
+        LinuxSeccompOperator::ScmpCmpLt => given < value,
+        LinuxSeccompOperator::ScmpCmpLe => given <= value,
+        LinuxSeccompOperator::ScmpCmpGt => given > value,
+        LinuxSeccompOperator::ScmpCmpGe => given >= value,
+        LinuxSeccompOperator::ScmpCmpMaskedEq => given & value == cut(arg.value_two().unwrap_or(0)),
+    }
+}
+
+/// All conditions must hold, or any of them where two are about one argument.
+fn applies(rule: &LinuxSyscall, args: &[u64; 6], narrow: bool) -> bool {
+    let conditions = rule.args().clone().unwrap_or_default();
+    let mut indices: Vec<usize> = conditions.iter().map(LinuxSeccompArg::index).collect();
+    indices.sort_unstable();
+    let twice = indices.windows(2).any(|pair| pair[0] == pair[1]);
+    let mut all = conditions.iter().map(|arg| holds(arg, args, narrow));
+    if twice {
+        all.any(|held| held)
+    } else {
+        all.all(|held| held)
+    }
+}
+
+/// The profile, read word by word: rules with conditions first, in order; then of those without the
+/// strictest; then the default, where what no rule of a denying profile can have known is missing.
+fn read(
+    profile: &LinuxSeccomp,
+    names: &HashMap<&str, Numbers>,
+    (convention, name, args): (usize, &str, [u64; 6]),
+) -> u32 {
+    let listed = profile
+        .architectures()
+        .iter()
+        .flatten()
+        .any(|arch| match convention {
+            1 => *arch == Arch::ScmpArchX86,
+            2 => *arch == Arch::ScmpArchX32,
+            _ => true,
+        });
+    if convention != 0 && !listed {
+        return KILL_PROCESS;
+    }
+    let rules: Vec<&LinuxSyscall> = profile.syscalls().iter().flatten().collect();
+    let of_call = |rule: &&&LinuxSyscall| rule.names().iter().any(|other| other == name);
+    let conditional =
+        |rule: &&&LinuxSyscall| rule.args().as_ref().is_some_and(|args| !args.is_empty());
+    let mut matching = rules.iter().filter(of_call).filter(conditional);
+    if let Some(rule) = matching.find(|rule| applies(rule, &args, convention == 1)) {
+        return verdict(rule.action());
+    }
+    let plain = rules
+        .iter()
+        .filter(of_call)
+        .filter(|rule| !conditional(rule));
+    let strictest = plain
+        .map(|rule| verdict(rule.action()))
+        .min_by_key(|verdict| verdict.wrapping_sub(KILL_PROCESS)); // the order of seccomp(2)
+    if let Some(verdict) = strictest {
+        return verdict;
+    }
+    let default = verdict(profile.default_action());
+    let number = |name: &str| names.get(name).and_then(|numbers| numbers[convention]);
+    let known = rules
+        .iter()
+        .flat_map(|rule| rule.names())
+        .filter_map(|name| number(name));
+    let newest = known.filter(|number| number & 0xfff < 512).max();
+    let denies = matches!(
+        default & 0xffff_0000,
+        0x0005_0000 | 0x0003_0000 | 0 | KILL_PROCESS
+    );
+    let own_x32 = number(name).is_some_and(|number| number & 0xfff >= 512);
+    match newest {
+        Some(newest) if denies && !own_x32 && number(name).is_some_and(|n| n > newest) => ENOSYS,
+        _ => default,
+    }
+}
+
+#[test]
+fn fuzz_seccomp() {
+    let names = table();
+    let calls = prop::collection::vec(call(), 1..40);
+    crate::fuzz::run(&(profile(), calls), |(profile, calls)| {
+        let program = compile(&profile).unwrap().program;
+        for call in calls {
+            let (convention, name, args) = call;
+            let Some(number) = names[name][convention] else {
+                continue;
+            };
+            let arch = if convention == 1 {
+                ARCH_I386
+            } else {
+                ARCH_X86_64
+            };
+            let decided = run(&program, Call { arch, number, args });
+            assert_eq!(
+                decided,
+                read(&profile, &names, call),
+                "{call:?} {profile:?}"
+            );
+        }
+    });
+}
