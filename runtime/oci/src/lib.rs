@@ -7,6 +7,7 @@
 pub mod capability;
 pub mod cgroup;
 pub mod crash;
+pub mod fault;
 #[cfg(test)]
 mod fuzz;
 pub mod hooks;
@@ -14,6 +15,7 @@ pub mod launch;
 mod lsm;
 pub mod plan;
 mod procfs;
+pub mod record;
 mod rootfs;
 pub mod seccomp;
 pub mod spec;

@@ -91,7 +91,9 @@ struct ProgramInfo {
     kind: u32,
     id: u32,
     tag: [u8; 8],
+    /// Of the machine code, of the instructions; bytes.
     lengths: [u32; 2],
+    /// Where to write them, in the same order.
     instructions: [u64; 2],
     load_time: u64,
     creator: u32,
@@ -209,4 +211,46 @@ fn name_of(program: &OwnedFd) -> io::Result<[u8; NAME_LENGTH]> {
     // SAFETY: `info` has the length passed and outlives the call.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
     Ok(info.name)
+}
+
+/// The most instructions of a program that are read: far above what rules compile to.
+const MAX_INSTRUCTIONS: usize = 16384;
+
+/// The device filters of this name which are attached to this very group. Needs `CAP_SYS_ADMIN`.
+pub fn device_filters(cgroup: impl AsFd, name: &str) -> io::Result<Vec<Vec<Instruction>>> {
+    let mut out = Vec::new();
+    for id in attached(cgroup.as_fd())? {
+        let program = program_by_id(id)?;
+        if name_of(&program)? == name_bytes(name) {
+            out.push(instructions(&program)?);
+        }
+    }
+    Ok(out)
+}
+
+/// The instructions of a loaded program, as the verifier left them: for a device filter what was
+/// loaded, but for branches that can never be taken.
+pub fn instructions(program: &OwnedFd) -> io::Result<Vec<Instruction>> {
+    let none = Instruction {
+        code: 0,
+        registers: 0,
+        offset: 0,
+        immediate: 0,
+    };
+    let mut code = vec![none; MAX_INSTRUCTIONS];
+    let mut info = ProgramInfo {
+        lengths: [0, (MAX_INSTRUCTIONS * size_of::<Instruction>()) as u32],
+        instructions: [0, code.as_mut_ptr() as u64],
+        ..ProgramInfo::default()
+    };
+    let mut attr = InfoAttr {
+        object: program.as_raw_fd() as u32,
+        length: size_of::<ProgramInfo>() as u32,
+        info: &raw mut info as u64,
+    };
+    // SAFETY: `info` has the length passed and points at a buffer of the length it names; both outlive
+    // the call.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    code.truncate(info.lengths[1] as usize / size_of::<Instruction>());
+    Ok(code)
 }

@@ -15,6 +15,7 @@ pub mod notify;
 pub mod ns;
 pub mod process;
 pub mod program;
+pub mod ptrace;
 pub mod pty;
 pub mod reap;
 pub mod root;

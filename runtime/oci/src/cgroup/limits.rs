@@ -9,7 +9,7 @@ use super::resources::{self, Setting};
 use super::{Cgroup, CgroupError, NotEnforced, devices};
 
 /// The name of our device filters in the kernel, by which an update finds the one to replace.
-const FILTER_NAME: &str = "berth_devices";
+pub(super) const FILTER_NAME: &str = "berth_devices";
 
 impl Cgroup {
     /// Sets limits. Those whose controller the group does not have come back by name; what asks for

@@ -3,11 +3,15 @@
 mod devices;
 mod fs;
 mod limits;
+mod readback;
 mod resources;
 mod systemd;
 mod usage;
 
 pub use fs::{Cgroup, CgroupError, Host};
+pub(crate) use readback::{
+    device_programs, expected_device_program, requested_device_program, requested_files,
+};
 pub use resources::{problems, weight};
 pub use systemd::{Placeholder, Scope, SystemdError};
 pub use usage::Usage;

@@ -74,6 +74,8 @@ pub struct Global {
     pub strict_limits: bool,
     /// When a cgroup that may not be made is done without.
     pub rootless: Rootless,
+    /// Where the sandbox record of each process goes.
+    pub record: Option<PathBuf>,
 }
 
 impl Default for Global {
@@ -87,6 +89,7 @@ impl Default for Global {
             cgroup_manager: CgroupManager::Cgroupfs,
             strict_limits: false,
             rootless: Rootless::Auto,
+            record: None,
         }
     }
 }
@@ -140,6 +143,12 @@ impl Arguments for Global {
             |g, word| g.rootless.put(word),
         )
         .default("auto"),
+        Flag::<Self>::value(
+            "record",
+            "FILE",
+            "Append the sandbox record of each start, exec and update to this file",
+            |g, word| g.record.put(word),
+        ),
         Flag::<Self>::value(
             "criu",
             "PATH",

@@ -16,7 +16,7 @@ use super::handover::{
     check_preserved, own_streams, pass_listen_fds, send_console, write_pid_file,
 };
 use super::rootless::{self, Delegation};
-use super::{Failure, delete, home};
+use super::{Failure, delete, home, record};
 use crate::cli::{BundleArgs, CgroupManager, Global};
 use crate::log::{self, Log};
 
@@ -68,7 +68,11 @@ pub(super) fn make(
     check_terminal(args, plan.process.terminal, detached)?;
     let (directory, lock) = store.reserve(&args.id)?;
     crash_point!("create: directory made");
-    let made = launch_and_record(store, &spec, &plan, &directory, args);
+    let kept = match global.record {
+        Some(_) => record::keep(store, &plan),
+        None => Ok(()),
+    };
+    let made = kept.and_then(|()| launch_and_record(store, &spec, &plan, &directory, args));
     let created = made.inspect_err(|_| {
         // What failed is more worth telling than this. The process went with its handle.
         if let Err(failure) = delete::undo(store, &args.id, log) {

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
 use berth_oci::cgroup::Cgroup;
-use berth_oci::launch::{self, ProcessIo};
+use berth_oci::launch::ProcessIo;
 use berth_oci::plan::ExecPlan;
 use berth_oci::spec;
 use berth_oci::state::{Record, Status, Store};
@@ -12,15 +12,26 @@ use berth_sys::crash_point;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 
 use super::handover::{check_preserved, own_streams, send_console, write_pid_file};
+use super::record::Records;
 use super::{Failure, foreground, home, kept_spec};
 use crate::cli::ExecArgs;
 use crate::log::Log;
 
-pub(super) fn run(store: &Store, args: &ExecArgs, log: &Log) -> Result<ExitCode, Failure> {
-    exec(store, args, log).map_err(|failure| Failure::Exec(Box::new(failure)))
+pub(super) fn run(
+    store: &Store,
+    args: &ExecArgs,
+    records: &mut Records,
+    log: &Log,
+) -> Result<ExitCode, Failure> {
+    exec(store, args, records, log).map_err(|failure| Failure::Exec(Box::new(failure)))
 }
 
-fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<ExitCode, Failure> {
+fn exec(
+    store: &Store,
+    args: &ExecArgs,
+    records: &mut Records,
+    log: &Log,
+) -> Result<ExitCode, Failure> {
     let record = store.load(&args.id)?;
     let status = store.status(&record)?;
     let frozen_is_fine = args.ignore_paused && status == Status::Paused;
@@ -54,7 +65,7 @@ fn exec(store: &Store, args: &ExecArgs, log: &Log) -> Result<ExitCode, Failure> 
     } else {
         own_streams()?
     };
-    let (running, mut console) = launch::exec(&plan, io)?;
+    let (running, mut console) = records.exec(&plan, io, &args.id)?;
     crash_point!("exec: program executed");
     log.debug(|| format!("process {} in container `{}`", running.pid, args.id));
     if let Some((path, master)) = args

@@ -15,6 +15,7 @@ mod list;
 mod owner;
 mod pause;
 mod ps;
+mod record;
 mod rootless;
 mod run;
 mod spec;
@@ -36,25 +37,27 @@ pub use failure::Failure;
 
 use crate::cli::{self, Cli, Command};
 use crate::log::Log;
+use record::Records;
 
 /// Performs the verb.
 pub fn run(cli: &Cli, log: &Log) -> Result<ExitCode, Failure> {
     let root = rootless::state_root(&cli.global)?;
     log.debug(|| format!("state directory `{}`, {:?}", root.display(), cli.command));
     let store = Store::new(root);
+    let records = &mut Records::open(cli.global.record.as_deref())?;
     match &cli.command {
         Command::Create(args) => create::run(&cli.global, &store, args, log),
-        Command::Start(args) => start::run(&store, &args.id, log),
-        Command::Run(args) => run::run(&cli.global, &store, args, log),
+        Command::Start(args) => start::run(&store, &args.id, records, log),
+        Command::Run(args) => run::run(&cli.global, &store, args, records, log),
         Command::State(args) => state::run(&store, &args.id),
         Command::Kill(args) => kill::run(&store, args),
         Command::Delete(args) => delete::run(&store, &args.id, args.force, log),
         Command::List(args) => list::run(&store, args, log),
-        Command::Exec(args) => exec::run(&store, args, log),
+        Command::Exec(args) => exec::run(&store, args, records, log),
         Command::Pause(args) => pause::run(&store, &args.id, true),
         Command::Resume(args) => pause::run(&store, &args.id, false),
         Command::Ps(args) => ps::run(&store, args),
-        Command::Update(args) => update::run(&store, args, log),
+        Command::Update(args) => update::run(&store, args, records, log),
         Command::Events(args) => events::run(&store, args),
         Command::Spec(args) => spec::run(args),
         Command::Features(_) => features::run(),

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use berth_oci::state::Store;
 
+use super::record::Records;
 use super::{Failure, create, delete, foreground, start};
 use crate::cli::{Global, RunArgs};
 use crate::log::Log;
@@ -12,6 +13,7 @@ pub(super) fn run(
     global: &Global,
     store: &Store,
     args: &RunArgs,
+    records: &mut Records,
     log: &Log,
 ) -> Result<ExitCode, Failure> {
     let mut made = create::make(global, store, &args.bundle, log, args.detach)?;
@@ -26,7 +28,7 @@ pub(super) fn run(
     };
     // Leaving comes first: the child opens its gate only when its creator is done with it.
     let running = made.created.leave()?;
-    if let Err(error) = start::start(store, id, log) {
+    if let Err(error) = start::start(store, id, records, log) {
         let _ = delete::delete(store, id, true, log); // why it did not start matters more
         return Err(error);
     }

@@ -3,36 +3,47 @@
 use std::process::ExitCode;
 
 use berth_oci::hooks;
-use berth_oci::launch::{self, Stage};
+use berth_oci::launch::Stage;
 use berth_oci::state::{Record, Status, Store};
 use berth_sys::crash_point;
 
+use super::record::Records;
 use super::{Failure, delete, late_hooks};
 use crate::log::Log;
 
-pub(super) fn run(store: &Store, id: &str, log: &Log) -> Result<ExitCode, Failure> {
+pub(super) fn run(
+    store: &Store,
+    id: &str,
+    records: &mut Records,
+    log: &Log,
+) -> Result<ExitCode, Failure> {
     let _lock = store.lock(id)?;
-    start(store, id, log)?;
+    start(store, id, records, log)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Starts a container that the caller has locked. A failing hook ends the container, with nothing
 /// left of it (runtime.md, "Lifecycle", 7 and 9).
-pub(super) fn start(store: &Store, id: &str, log: &Log) -> Result<(), Failure> {
+pub(super) fn start(
+    store: &Store,
+    id: &str,
+    records: &mut Records,
+    log: &Log,
+) -> Result<(), Failure> {
     let record = store.load(id)?;
     let status = store.status(&record)?;
     if status != Status::Created {
         return Err(Failure::wrong_status("start", id, status));
     }
-    let hooks_ran = match launch::open_gate(&store.gate(id)?) {
+    let hooks_ran = match records.start(store, &record) {
         Ok(()) => {
             crash_point!("start: program executed");
             store.started(id)?;
             crash_point!("start: state written");
             run_poststart(store, &record)
         }
-        Err(error) if error.stage == Stage::Hook => Err(error.into()),
-        Err(error) => return Err(error.into()),
+        Err(Failure::Launch(error)) if error.stage == Stage::Hook => Err(error.into()),
+        Err(failure) => return Err(failure),
     };
     hooks_ran.inspect_err(|_| {
         // Why the hook failed is what the caller needs.

@@ -12,11 +12,17 @@ use berth_oci::state::{Status, Store};
 use oci_spec::runtime::{LinuxResources, Spec};
 use serde_json::{Map, Value, json};
 
+use super::record::Records;
 use super::{Failure, cgroup, kept_spec};
 use crate::cli::UpdateArgs;
 use crate::log::Log;
 
-pub(super) fn run(store: &Store, args: &UpdateArgs, log: &Log) -> Result<ExitCode, Failure> {
+pub(super) fn run(
+    store: &Store,
+    args: &UpdateArgs,
+    records: &mut Records,
+    log: &Log,
+) -> Result<ExitCode, Failure> {
     let change = change(args)?;
     let _lock = store.lock(&args.id)?;
     let record = store.load(&args.id)?;
@@ -36,6 +42,7 @@ pub(super) fn run(store: &Store, args: &UpdateArgs, log: &Log) -> Result<ExitCod
     if let Some(unit) = &record.scope {
         Scope::update(unit, &limits)?;
     }
+    records.update(store, &record, &limits)?;
     if let Some(linux) = spec.linux_mut() {
         linux.set_resources(Some(limits));
     }

@@ -24,6 +24,8 @@ pub enum Stage {
     Exec,
     /// Running a hook.
     Hook,
+    /// Comparing the sandbox with what was asked.
+    Verify,
 }
 
 impl fmt::Display for Stage {
@@ -37,6 +39,7 @@ impl fmt::Display for Stage {
             Stage::AwaitStart => "await start",
             Stage::Exec => "exec",
             Stage::Hook => "hook",
+            Stage::Verify => "verify",
         })
     }
 }

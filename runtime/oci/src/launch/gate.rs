@@ -9,6 +9,7 @@ use berth_sys::seqpacket::{Listener, Socket};
 
 use super::protocol::{Channel, ChildToParent, ParentToChild};
 use super::{LaunchError, Stage};
+use crate::record::{Record, Refused, Requested, Watch};
 
 /// Where the child waits for the order to start.
 #[derive(Debug)]
@@ -73,12 +74,43 @@ pub fn open_gate(path: &Path) -> Result<(), LaunchError> {
     order_start(&Channel::over(socket))
 }
 
+/// As [`open_gate`], for the process `pid` which waits there: it is compared with what was asked
+/// before its program's first instruction, and killed if it differs.
+///
+/// # Errors
+/// Those of [`open_gate`], and the differences found.
+pub fn open_gate_verified(path: &Path, pid: i32, requested: &Requested) -> Result<Record, Refused> {
+    let step = "open the start socket";
+    let watch = Watch::begin(pid, requested)?;
+    let socket =
+        Socket::connect(path).map_err(|e| LaunchError::from_io(Stage::AwaitStart, step, &e))?;
+    order_verified(&Channel::over(socket), watch)
+}
+
+/// As [`order_start`], with the process under `watch`.
+pub(crate) fn order_verified(channel: &Channel, mut watch: Watch<'_>) -> Result<Record, Refused> {
+    let failed = |e: io::Error| LaunchError::from_io(Stage::AwaitStart, "order the start", &e);
+    watch.at_barrier()?;
+    channel.send(&ParentToChild::Start, &[]).map_err(failed)?;
+    hear_of_execve(channel, Some(&watch))?;
+    watch.finish()
+}
+
 /// Sends the order and waits for the end of the stream, which is the execve.
 pub(crate) fn order_start(channel: &Channel) -> Result<(), LaunchError> {
     let failed = |e: io::Error| LaunchError::from_io(Stage::AwaitStart, "order the start", &e);
     channel.send(&ParentToChild::Start, &[]).map_err(failed)?;
+    hear_of_execve(channel, None)
+}
+
+/// Hears the process out up to the execve; a watch passes on what it must meanwhile.
+fn hear_of_execve(channel: &Channel, watch: Option<&Watch<'_>>) -> Result<(), LaunchError> {
+    let failed = |e: io::Error| LaunchError::from_io(Stage::AwaitStart, "order the start", &e);
     let mut pipes = Vec::new();
     loop {
+        if let Some(watch) = watch {
+            watch.until_heard(channel)?;
+        }
         match channel.recv::<ChildToParent>() {
             Ok(None) => return Ok(()),
             Ok(Some((ChildToParent::Listener(handover), fds))) => {

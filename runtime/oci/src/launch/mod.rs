@@ -32,10 +32,11 @@ use berth_sys::process::{self, Child};
 
 pub(crate) use error::At;
 pub use error::{LaunchError, Stage};
-pub use gate::{Gate, open_gate};
+pub use gate::{Gate, open_gate, open_gate_verified};
 
 use crate::cgroup::NotEnforced;
 use crate::plan::{ExecPlan, Plan, PodPlan};
+use crate::record::{Record, Refused, Requested, Watch};
 use protocol::Channel;
 
 /// Where the standard streams of a process go.
@@ -123,6 +124,17 @@ impl Created {
         Ok(self.release())
     }
 
+    /// As [`Created::start`], comparing the process with what was asked before its program's first
+    /// instruction.
+    ///
+    /// # Errors
+    /// Those of [`Created::start`], and the differences found; the program then never runs.
+    pub fn start_verified(mut self, requested: &Requested) -> Result<(Running, Record), Refused> {
+        let watch = Watch::begin(self.pid(), requested)?;
+        let record = gate::order_verified(&self.channel, watch)?;
+        Ok((self.release(), record))
+    }
+
     /// Leaves the process waiting at its [`Gate::Socket`]; the caller goes its own way, which it may
     /// once it has written down who the process is.
     pub fn leave(mut self) -> Result<Running, LaunchError> {
@@ -173,6 +185,17 @@ impl AsFd for Running {
     }
 }
 
+/// A further process that was verified.
+#[derive(Debug)]
+pub struct Executed {
+    /// It.
+    pub running: Running,
+    /// The master side of its terminal, if it has one.
+    pub console: Option<OwnedFd>,
+    /// What was asked next to what it got.
+    pub record: Record,
+}
+
 /// Makes the container of `plan` up to the point where only its program remains to be executed.
 pub fn create(plan: &Plan, io: ProcessIo) -> Result<Created, LaunchError> {
     parent::create(plan, io, Gate::Parent)
@@ -186,6 +209,18 @@ pub fn create_at(plan: &Plan, io: ProcessIo, gate: Gate) -> Result<Created, Laun
 /// Starts one more process in a running container; with a terminal, also returns its master side.
 pub fn exec(plan: &ExecPlan, io: ProcessIo) -> Result<(Running, Option<OwnedFd>), LaunchError> {
     session::exec(plan, io)
+}
+
+/// As [`exec`], comparing the process with what was asked before its program's first instruction.
+///
+/// # Errors
+/// Those of [`exec`], and the differences found; the program then never runs.
+pub fn exec_verified(
+    plan: &ExecPlan,
+    io: ProcessIo,
+    requested: &Requested,
+) -> Result<Executed, Refused> {
+    session::exec_verified(plan, io, requested)
 }
 
 /// Starts the pause process of a pod in its new namespaces.

@@ -15,6 +15,7 @@ use super::{Created, Gate, LaunchError, ProcessIo, Stage, netdev, stdio, users};
 use crate::cgroup::Cgroup;
 use crate::hooks;
 use crate::plan::Plan;
+use crate::record::Watch;
 use crate::rootfs::{MapNamespaces, Origin};
 use berth_sys::crash_point;
 
@@ -29,6 +30,8 @@ pub(super) struct Report {
 }
 
 pub(super) fn create(plan: &Plan, io: ProcessIo, gate: Gate) -> Result<Created, LaunchError> {
+    #[cfg(feature = "test-util")]
+    let plan = &crate::fault::container(plan);
     let mut group = Group::prepare(&plan.cgroup)?;
     let not_enforced = group
         .as_mut()
@@ -209,15 +212,57 @@ fn listen(channel: &Channel, child: &Child, plan: &Plan) -> Result<Report, Launc
     }
 }
 
-/// Hears the child out up to the execve of its program.
-pub(super) fn listen_for_exec(channel: &Channel) -> Result<Report, LaunchError> {
+/// Lets a waiting child execute its program.
+pub(super) fn order(channel: &Channel) -> Result<(), LaunchError> {
+    match channel.send(&ParentToChild::Start, &[]) {
+        // It has ended already, and said why: that is heard next.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        sent => sent.at(Stage::AwaitStart, || "order the start".into()),
+    }
+}
+
+/// Hears a further process out up to Ready.
+pub(super) fn listen_for_ready(channel: &Channel) -> Result<Report, LaunchError> {
+    let mut report = Report::default();
+    loop {
+        let step = || "hear from the child".to_owned();
+        match channel
+            .recv::<ChildToParent>()
+            .at(Stage::AwaitStart, step)?
+        {
+            Some((ChildToParent::Degraded(what), _)) => report.degraded.push(what),
+            Some((ChildToParent::Console, mut fds)) => report.console = fds.pop(),
+            Some((
+                ChildToParent::Born(_) | ChildToParent::Joined | ChildToParent::Listener(_),
+                _,
+            )) => {}
+            Some((ChildToParent::Ready, _)) => return Ok(report),
+            Some((ChildToParent::Failed(error), _)) => return Err(error),
+            None => {
+                let reason = "it ended early";
+                return Err(LaunchError::refused(Stage::AwaitStart, step(), reason));
+            }
+        }
+    }
+}
+
+/// Hears the child out up to the execve of its program; a watch passes on what it must meanwhile.
+pub(super) fn listen_for_exec(
+    channel: &Channel,
+    watch: Option<&Watch<'_>>,
+) -> Result<Report, LaunchError> {
     let mut report = Report::default();
     let mut pipes = Vec::new();
     loop {
-        match channel
-            .recv::<ChildToParent>()
-            .at(Stage::Exec, || "hear from the child".into())?
-        {
+        if let Some(watch) = watch {
+            watch.until_heard(channel)?;
+        }
+        let heard = match channel.recv::<ChildToParent>() {
+            // It ended with our order unread; told once, before what it has said itself (unix(7)).
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => continue,
+            heard => heard.at(Stage::Exec, || "hear from the child".into())?,
+        };
+        match heard {
             Some((ChildToParent::Degraded(what), _)) => report.degraded.push(what),
             Some((ChildToParent::Console, mut fds)) => report.console = fds.pop(),
             Some((ChildToParent::Listener(handover), fds)) => {

@@ -55,7 +55,7 @@ pub(super) fn start(plan: &PodPlan) -> Result<Running, LaunchError> {
     });
     let child = child.at(Stage::Clone, || "clone the pause process".into())?;
     drop(inside);
-    match parent::listen_for_exec(&ours) {
+    match parent::listen_for_exec(&ours, None) {
         Ok(_) => Ok(Running::from(child)),
         Err(error) => Err(parent::reap(child, error)),
     }

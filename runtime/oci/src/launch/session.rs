@@ -13,14 +13,16 @@ use rustix::io::Errno;
 
 use super::error::At;
 use super::exec::{Started, find_program};
-use super::protocol::{Channel, ChildToParent};
+use super::protocol::{Channel, ChildToParent, ParentToChild};
 use super::{
-    LaunchError, ProcessIo, Running, Stage, confine, join, parent, rootfs, schedule, stdio, users,
+    Executed, LaunchError, ProcessIo, Running, Stage, confine, join, parent, rootfs, schedule,
+    stdio, users,
 };
 use crate::capability;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, CgroupError};
 use crate::plan::ExecPlan;
 use crate::procfs::ProcFs;
+use crate::record::{Record, Refused, Requested, Watch};
 
 /// Exit code of a child which failed before its program ran.
 const FAILED: i32 = 255;
@@ -36,6 +38,54 @@ pub(super) fn exec(
     plan: &ExecPlan,
     io: ProcessIo,
 ) -> Result<(Running, Option<OwnedFd>), LaunchError> {
+    let (child, channel) = make(plan, io)?;
+    let ordered = parent::order(&channel);
+    match ordered.and_then(|()| parent::listen_for_exec(&channel, None)) {
+        Ok(report) => Ok((Running::from(child), report.console)),
+        Err(error) => Err(parent::reap(child, error)),
+    }
+}
+
+/// As [`exec`], with the new process compared to what was asked before its program runs.
+pub(super) fn exec_verified(
+    plan: &ExecPlan,
+    io: ProcessIo,
+    requested: &Requested,
+) -> Result<Executed, Refused> {
+    #[cfg(feature = "test-util")]
+    let plan = &crate::fault::further(plan);
+    let (child, channel) = make(plan, io)?;
+    match verify(&child, &channel, requested) {
+        Ok((record, console)) => Ok(Executed {
+            running: Running::from(child),
+            console,
+            record,
+        }),
+        Err(refused) => Err(Refused {
+            error: parent::reap(child, refused.error),
+            record: refused.record,
+        }),
+    }
+}
+
+fn verify(
+    child: &Child,
+    channel: &Channel,
+    requested: &Requested,
+) -> Result<(Record, Option<OwnedFd>), Refused> {
+    let mut watch = Watch::begin(child.pid(), requested)?;
+    let mut console = None;
+    if watch.needs_barrier() {
+        console = parent::listen_for_ready(channel)?.console;
+        watch.at_barrier()?;
+    }
+    parent::order(channel)?;
+    let report = parent::listen_for_exec(channel, Some(&watch))?;
+    Ok((watch.finish()?, report.console.or(console)))
+}
+
+/// Makes the process, up to the wait for its last order.
+fn make(plan: &ExecPlan, io: ProcessIo) -> Result<(Child, Channel), LaunchError> {
     let target = process::pidfd_open(plan.target_pid).at(Stage::Clone, || {
         format!("open the container's process {}", plan.target_pid)
     })?;
@@ -44,27 +94,24 @@ pub(super) fn exec(
     let ordinary = is_ordinary()?;
     let foreign = foreign_namespaces(plan.target_pid);
     let users = foreign & NamespaceKind::User.flag() != 0;
+    let entry = |join| Entry {
+        target: target.as_fd(),
+        join,
+        users,
+    };
     let mut born = |cgroup: Option<&Cgroup>| {
+        let watched = cgroup.filter(|_| !plan.wait_while_frozen);
         let args = CloneArgs {
             cgroup: cgroup.map(AsFd::as_fd),
             ..CloneArgs::default()
         };
         let mut child = |join: i32| match inside.take() {
-            Some((channel, io)) => run(
-                plan,
-                &Entry {
-                    target: target.as_fd(),
-                    join,
-                    users,
-                },
-                channel,
-                &io,
-            ),
+            Some((channel, io)) => run(plan, &entry(join), channel, &io),
             None => FAILED,
         };
         if users && ordinary {
             let first = foreign & (NamespaceKind::User.flag() | NamespaceKind::Pid.flag());
-            users::usher_in(&args, |channel| {
+            users::usher_in(&args, watched, |channel| {
                 enter_as_owner(target.as_fd(), first)?;
                 users::clone_sibling(&SIBLING, channel, || child(foreign & !first))
             })
@@ -72,18 +119,21 @@ pub(super) fn exec(
             let by_birth = NamespaceKind::Pid.flag();
             parent::clone_into(Some(target.as_fd()), &args, || child(foreign & !by_birth))
         } else {
-            clone_unseen(plan, (target.as_fd(), foreign), &args, &mut inside)
+            clone_unseen(
+                plan,
+                (target.as_fd(), foreign),
+                (&args, watched),
+                &mut inside,
+            )
         }
     };
-    let failed = |error| LaunchError::from_chain(Stage::Cgroup, "open the group", &error);
-    let cgroup = plan.cgroup.as_deref().map(Cgroup::open).transpose();
-    let mut cgroup = cgroup.map_err(failed)?;
+    let mut cgroup = open_group(plan)?;
     let child = schedule::born_on(&plan.process.schedule, || match born(cgroup.as_ref()) {
         // The workload gave its group inner controllers, so no process may sit in it: join its init.
         Err(error)
             if error.errno == Some(libc::EBUSY) && cgroup.is_some() && !plan.cgroup_is_exact =>
         {
-            let own = Cgroup::of_process(plan.target_pid).map_err(failed)?;
+            let own = Cgroup::of_process(plan.target_pid).map_err(no_group)?;
             let child = born(Some(&own))?;
             cgroup = Some(own);
             Ok(child)
@@ -93,15 +143,24 @@ pub(super) fn exec(
     drop(inside);
     crash_point!("exec: child cloned");
     let watched = cgroup.filter(|_| !plan.wait_while_frozen);
-    match await_life(&ours, watched.as_ref()).and_then(|()| parent::listen_for_exec(&ours)) {
-        Ok(report) => Ok((Running::from(child), report.console)),
+    match await_life(&ours, watched.as_ref()) {
+        Ok(()) => Ok((child, ours)),
         Err(error) => Err(parent::reap(child, error)),
     }
 }
 
+fn open_group(plan: &ExecPlan) -> Result<Option<Cgroup>, LaunchError> {
+    let opened = plan.cgroup.as_deref().map(Cgroup::open);
+    opened.transpose().map_err(no_group)
+}
+
+fn no_group(error: CgroupError) -> LaunchError {
+    LaunchError::from_chain(Stage::Cgroup, "open the group", &error)
+}
+
 /// Waits for the first sign of the child. One born into a frozen group gives none until somebody thaws
 /// it, for which nobody may wait: after a second without a sign the group is looked at.
-fn await_life(channel: &Channel, cgroup: Option<&Cgroup>) -> Result<(), LaunchError> {
+pub(super) fn await_life(channel: &Channel, cgroup: Option<&Cgroup>) -> Result<(), LaunchError> {
     let Some(cgroup) = cgroup else {
         return Ok(());
     };
@@ -162,10 +221,10 @@ fn enter_as_owner(target: BorrowedFd<'_>, flags: i32) -> Result<(), LaunchError>
 fn clone_unseen(
     plan: &ExecPlan,
     (target, foreign): (BorrowedFd<'_>, i32),
-    args: &CloneArgs<'_>,
+    (args, watched): (&CloneArgs<'_>, Option<&Cgroup>),
     inside: &mut Option<(Channel, ProcessIo)>,
 ) -> Result<Child, LaunchError> {
-    users::usher_in(args, |channel| {
+    users::usher_in(args, watched, |channel| {
         let gone = || LaunchError::refused(Stage::Clone, "clone the child", "it was cloned before");
         let (theirs, io) = inside.take().ok_or_else(gone)?;
         let mut keep = vec![channel.as_fd(), theirs.as_fd(), target];
@@ -250,5 +309,26 @@ fn prepare(
     rootfs::enter_present_root(channel, io, &plan.process)?;
     schedule::settle_on(plan.process.schedule.final_cpus.as_ref())?;
     let last = confine::confine(&plan.process, &proc, channel)?;
-    Ok((find_program(&plan.process)?, last))
+    let program = find_program(&plan.process)?;
+    await_order(channel)?;
+    Ok((program, last))
+}
+
+/// Waits for the parent, which by then watches this process or has looked at it.
+fn await_order(channel: &Channel) -> Result<(), LaunchError> {
+    let step = || "wait for the order".to_owned();
+    channel
+        .send(&ChildToParent::Ready, &[])
+        .at(Stage::AwaitStart, step)?;
+    match channel
+        .recv::<ParentToChild>()
+        .at(Stage::AwaitStart, step)?
+    {
+        Some((ParentToChild::Start, _)) => Ok(()),
+        _ => Err(LaunchError::refused(
+            Stage::AwaitStart,
+            step(),
+            "the parent is gone",
+        )),
+    }
 }

@@ -24,8 +24,9 @@ use super::error::At;
 use super::join::{self, Session};
 use super::joins::{self, Joins};
 use super::protocol::{Channel, ChildToParent};
-use super::{LaunchError, Stage, own_ids, parent, stdio};
+use super::{LaunchError, Stage, own_ids, parent, session, stdio};
 use crate::capability;
+use crate::cgroup::Cgroup;
 use crate::plan::{IdMaps, Plan, ProcessPlan};
 use crate::procfs::ProcFs;
 use crate::rootfs::{MapNamespaces, Origin, Sources};
@@ -51,12 +52,16 @@ pub(super) fn clone_child(
         cgroup,
         sibling: false,
     };
-    usher_in(&args, |channel| usher(session, joins, privileged, channel))
+    usher_in(&args, None, |channel| {
+        usher(session, joins, privileged, channel)
+    })
 }
 
-/// Runs `usher` in a process of its own, which clones the child and tells so over the channel.
+/// Runs `usher` in a process of its own, which clones the child and tells so over the channel. It
+/// is not waited for in `watched` while that is frozen.
 pub(super) fn usher_in(
     args: &CloneArgs<'_>,
+    watched: Option<&Cgroup>,
     usher: impl FnOnce(&Channel) -> Result<(), LaunchError>,
 ) -> Result<Child, LaunchError> {
     let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
@@ -72,9 +77,13 @@ pub(super) fn usher_in(
     });
     let between = between.at(Stage::Clone, || "clone the usher".into())?;
     drop(inside);
-    let born = hear_of_child(&ours);
-    process::wait(between.pidfd()).at(Stage::Clone, || "wait for the usher".into())?;
-    born
+    match session::await_life(&ours, watched).and_then(|()| hear_of_child(&ours)) {
+        Ok(child) => {
+            process::wait(between.pidfd()).at(Stage::Clone, || "wait for the usher".into())?;
+            Ok(child)
+        }
+        Err(error) => Err(parent::reap(between, error)),
+    }
 }
 
 fn hear_of_child(channel: &Channel) -> Result<Child, LaunchError> {

@@ -1,0 +1,221 @@
+//! Named faults for tests: the plan that is carried out differs from the one that is verified, as if
+//! a step had done nothing or something else. The record must notice every one.
+
+/// Names the fault, in builds for tests.
+pub const VARIABLE: &str = "BERTH_FAULT";
+
+/// Faults of any process, each with the field that must be named in the refusal.
+pub const OF_PROCESSES: [(&str, &str); 18] = [
+    (
+        "a capability stays in the bounding set",
+        "capabilities.bounding",
+    ),
+    ("a capability is inheritable", "capabilities.inheritable"),
+    ("the ambient set is empty", "capabilities.ambient"),
+    ("no_new_privs is not set", "no_new_privs"),
+    ("no filter is loaded", "seccomp.mode"),
+    ("another filter is loaded", "seccomp.filters"),
+    ("another user", "uids"),
+    ("another group", "gids"),
+    ("a group more", "groups"),
+    ("a resource limit is not set", "rlimits.RLIMIT_NOFILE"),
+    ("the OOM score is not set", "oom_score_adj"),
+    ("another umask", "umask"),
+    ("a descriptor leaks", "descriptors"),
+    ("another working directory", "cwd"),
+    ("a variable more", "environment"),
+    ("another value of a variable", "environment"),
+    ("a variable less", "environment"),
+    ("another program", "executable"),
+];
+
+/// Faults of containers only.
+pub const OF_CONTAINERS: [(&str, &str); 19] = [
+    ("the net namespace is shared", "namespaces.net"),
+    ("the ipc namespace is shared", "namespaces.ipc"),
+    ("the uts namespace is shared", "namespaces.uts"),
+    ("the pid namespace is shared", "namespaces.pid"),
+    ("the cgroup namespace is shared", "namespaces.cgroup"),
+    ("a mount lost its flags", "mounts./etc.flags"),
+    ("a mount shows something else", "mounts./etc.source"),
+    ("a mount is shared", "mounts./etc.propagation"),
+    ("a mount has another type", "mounts./sys.type"),
+    ("a mount is missing", "mounts./sys"),
+    ("a mount more", "mounts./tmp"),
+    ("the root can be written", "mounts./.flags"),
+    ("a path is not masked", "masked_paths./proc/keys"),
+    ("a path can be written", "readonly_paths./proc/sys"),
+    ("a parameter is not set", "sysctls.kernel/shmmni"),
+    ("another cgroup", "cgroup"),
+    ("all devices are allowed", "device_rules"),
+    ("other devices are allowed", "device_rules"),
+    ("a limit is not written", "limits.pids.max"),
+];
+
+#[cfg(feature = "test-util")]
+pub(crate) use distortion::{container, further};
+
+#[cfg(feature = "test-util")]
+mod distortion {
+    use std::ffi::CString;
+    use std::os::fd::IntoRawFd;
+
+    use berth_sys::mount::{Propagation, attr};
+    use berth_sys::ns::NamespaceKind;
+    use berth_sys::seccomp::Instruction;
+
+    use super::VARIABLE;
+    use crate::capability::SYS_ADMIN;
+    use crate::plan::{ExecPlan, MountSource, Plan, ProcessPlan};
+
+    fn asked() -> Option<String> {
+        std::env::var(VARIABLE).ok()
+    }
+
+    /// The plan as the fault that is asked for has it.
+    pub(crate) fn container(plan: &Plan) -> Plan {
+        let mut plan = plan.clone();
+        if let Some(name) = asked() {
+            process(&mut plan.process, &name);
+            namespaces(&mut plan, &name);
+            mounts(&mut plan, &name);
+            limits(&mut plan, &name);
+        }
+        plan
+    }
+
+    /// The same for a further process.
+    pub(crate) fn further(plan: &ExecPlan) -> ExecPlan {
+        let mut plan = plan.clone();
+        if let Some(name) = asked() {
+            process(&mut plan.process, &name);
+        }
+        plan
+    }
+
+    fn process(plan: &mut ProcessPlan, name: &str) {
+        let capabilities = &mut plan.capabilities;
+        match name {
+            "a capability stays in the bounding set" => capabilities.bounding |= SYS_ADMIN,
+            "a capability is inheritable" => capabilities.inheritable |= 1,
+            "the ambient set is empty" => capabilities.ambient = 0,
+            "no_new_privs is not set" => plan.no_new_privs = false,
+            "no filter is loaded" => plan.seccomp = None,
+            "another filter is loaded" => {
+                if let Some(filter) = &mut plan.seccomp {
+                    let allow = 0x7fff_0000; // SECCOMP_RET_ALLOW
+                    filter.program = vec![Instruction {
+                        code: 6,
+                        jt: 0,
+                        jf: 0,
+                        k: allow,
+                    }];
+                }
+            }
+            "another user" => plan.uid += 1,
+            "another group" => plan.gid += 1,
+            "a group more" => plan.groups.push(6),
+            "a resource limit is not set" => plan.rlimits.clear(),
+            "the OOM score is not set" => plan.oom_score_adj = None,
+            "another umask" => plan.umask = 0,
+            "a descriptor leaks" => plan.preserve_fds = leak(),
+            "another working directory" => plan.cwd = "/".into(),
+            "a variable more" => plan.env.push(c"LD_PRELOAD=/x".to_owned()),
+            "a variable less" => drop(plan.env.pop()),
+            "another value of a variable" => {
+                for entry in &mut plan.env {
+                    if entry.to_bytes() == b"A=1" {
+                        *entry = CString::from(c"A=2");
+                    }
+                }
+            }
+            "another program" => {
+                if let Some(program) = plan.args.first_mut() {
+                    *program = CString::from(c"/bin/other");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn namespaces(plan: &mut Plan, name: &str) {
+        let shared = NamespaceKind::ALL
+            .into_iter()
+            .find(|kind| name == format!("the {} namespace is shared", kind.proc_name()));
+        if let Some(shared) = shared {
+            plan.namespaces.create.retain(|kind| *kind != shared);
+            // They would be the host's.
+            plan.sysctls.clear();
+            plan.hostname = None;
+            plan.domainname = None;
+        }
+        if name == "a parameter is not set" {
+            plan.sysctls.clear();
+        }
+    }
+
+    fn mounts(plan: &mut Plan, name: &str) {
+        let rootfs = &mut plan.rootfs;
+        for mount in &mut rootfs.mounts {
+            let is = |target: &str| mount.target.as_os_str() == target;
+            match name {
+                "a mount lost its flags" if is("/etc") => mount.attributes.set &= !attr::RDONLY,
+                "a mount is shared" if is("/etc") => {
+                    mount.propagation.push((Propagation::Shared, false));
+                }
+                "a mount shows something else" if is("/etc") => {
+                    if let MountSource::Bind { path, .. } = &mut mount.source {
+                        *path = "/usr".into();
+                    }
+                }
+                "a mount has another type" if is("/sys") => {
+                    if let MountSource::FileSystem { kind, .. } = &mut mount.source {
+                        *kind = "tmpfs".into();
+                    }
+                }
+                _ => {}
+            }
+        }
+        match name {
+            "a mount is missing" => rootfs
+                .mounts
+                .retain(|mount| mount.target.as_os_str() != "/sys"),
+            "a mount more" => {
+                let tmpfs = rootfs
+                    .mounts
+                    .iter()
+                    .find(|mount| mount.target.as_os_str() == "/dev");
+                if let Some(mut mount) = tmpfs.cloned() {
+                    mount.target = "/tmp".into();
+                    rootfs.mounts.push(mount);
+                }
+            }
+            "the root can be written" => rootfs.readonly = false,
+            "a path is not masked" => rootfs.masked.retain(|path| !path.ends_with("keys")),
+            "a path can be written" => rootfs.readonly_paths.retain(|path| !path.ends_with("sys")),
+            _ => {}
+        }
+    }
+
+    fn limits(plan: &mut Plan, name: &str) {
+        let resources = &mut plan.cgroup.resources;
+        match name {
+            "another cgroup" => plan.cgroup.path.push("other"),
+            "all devices are allowed" => drop(resources.set_devices(None)),
+            "other devices are allowed" => {
+                let mut devices = resources.devices().clone().unwrap_or_default();
+                devices.pop();
+                resources.set_devices(Some(devices));
+            }
+            "a limit is not written" => drop(resources.set_pids(None)),
+            _ => {}
+        }
+    }
+
+    /// Leaves a descriptor open over execve; returns how many have to be preserved for it to get through.
+    fn leak() -> u32 {
+        let copy =
+            rustix::io::dup(rustix::stdio::stdin()).expect("the table of descriptors has room");
+        u32::try_from(copy.into_raw_fd() - 2).expect("the standard streams are open")
+    }
+}

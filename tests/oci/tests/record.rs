@@ -1,0 +1,276 @@
+//! The sandbox record: what the kernel reports is what was asked, and what differs does not start.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use berth_oci::cgroup::Host;
+use berth_oci::fault::{OF_CONTAINERS, OF_PROCESSES, VARIABLE};
+
+use berth_test_harness::{Need, test};
+use berth_test_oci::Bundle;
+use serde_json::{Value, json};
+
+const PROBE: &str = env!("CARGO_BIN_EXE_berth-testinit");
+
+/// Every record that was written, one a line.
+fn records(path: &Path) -> anyhow::Result<Vec<Value>> {
+    let text = fs::read_to_string(path)?;
+    Ok(text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?)
+}
+
+/// A spec that asks for something in every field.
+fn full(bundle: Bundle) -> Bundle {
+    let source = bundle.folder().join("data");
+    fs::create_dir_all(&source).unwrap_or_else(|error| panic!("{error}"));
+    let limits = json!([{ "type": "RLIMIT_NOFILE", "soft": 512, "hard": 1024 }]);
+    bundle.with(|spec| {
+        spec["root"]["readonly"] = json!(true);
+        let process = &mut spec["process"];
+        process["user"] =
+            json!({ "uid": 1000, "gid": 1001, "additionalGids": [7, 5], "umask": 0o27 });
+        process["rlimits"] = limits;
+        process["oomScoreAdj"] = json!(777);
+        process["capabilities"]["ambient"] = json!(["CAP_KILL"]);
+        process["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
+        process["cwd"] = json!("/tmp");
+        let mounts = spec["mounts"].as_array_mut();
+        if let Some(mounts) = mounts {
+            mounts.push(
+                json!({ "destination": "/etc", "type": "bind", "source": source,
+                "options": ["bind", "ro", "nosuid", "nodev", "noexec"] }),
+            );
+        }
+        let linux = &mut spec["linux"];
+        linux["sysctl"] = json!({ "net.ipv4.ip_forward": "1", "kernel.shmmni": "128" });
+        linux["resources"] = json!({ "devices": [
+            { "allow": false, "access": "rwm" },
+            { "allow": true, "type": "c", "major": 10, "minor": 200, "access": "rw" },
+        ] });
+        linux["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [{ "names": ["reboot"], "action": "SCMP_ACT_ERRNO" }],
+        });
+    })
+}
+
+/// Without pipes, which a created container would keep open.
+fn create(container: &berth_test_oci::Container<'_>, args: &[String]) -> anyhow::Result<()> {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let created = container.call_with(&args, |command| {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+    })?;
+    anyhow::ensure!(created.code == 0, "{created:?}");
+    Ok(())
+}
+
+#[test]
+fn root_a_start_an_exec_and_an_update_match() {
+    test(&[Need::Root, Need::CgroupV2, Need::Program("ldd")], || {
+        let bundle = full(Bundle::new(PROBE, &["wait"])?);
+        let file = bundle.folder().join("records");
+        let file_text = file.display().to_string();
+        let with = |args: &[&str]| -> Vec<String> {
+            let all = ["--record", file_text.as_str()];
+            all.iter().chain(args).map(ToString::to_string).collect()
+        };
+        let call = |container: &berth_test_oci::Container<'_>, args: &[&str]| {
+            let args = with(args);
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            container.call(&args)
+        };
+        let container = bundle.container()?;
+        create(&container, &with(&["create", "ID"]))?;
+        assert!(records(&file)?.is_empty(), "nothing has started yet");
+        call(&container, &["start", "ID"])?.expect_ok()?;
+        let of = ["exec", "--cwd", "/proc", "--user", "7:8", "ID"];
+        let exec = [of.as_slice(), &["/bin/testinit", "echo", "hi"]].concat();
+        let executed = call(&container, &exec)?.expect_ok()?;
+        assert_eq!(executed.stdout, "hi\n");
+        call(&container, &["update", "--pids-limit", "99", "ID"])?.expect_ok()?;
+        let records = records(&file)?;
+        let kinds: Vec<&str> = records
+            .iter()
+            .filter_map(|one| one["kind"].as_str())
+            .collect();
+        assert_eq!(kinds, ["start", "exec", "update"]);
+        for record in &records {
+            // What this host's cgroups do not enforce is named, and nothing else is weaker.
+            let degraded = record["degraded"].as_array().cloned().unwrap_or_default();
+            let weak = degraded.iter().filter_map(|one| one["field"].as_str());
+            let other: Vec<&str> = weak.filter(|field| !field.starts_with("limits.")).collect();
+            assert!(other.is_empty(), "{record:#}");
+            assert_ne!(record["verdict"], "mismatch", "{record:#}");
+            let text = record.to_string();
+            assert!(
+                !text.contains("A=1") && !text.contains("sha256:e3b0"),
+                "{text}"
+            );
+        }
+        let fields = &records[0]["fields"];
+        assert_eq!(records[0]["read_at"], "exec-stop");
+        assert_eq!(fields["uids"]["applied"]["effective"], 1000);
+        assert_eq!(fields["seccomp"]["applied"]["mode"], "filter");
+        assert_eq!(fields["seccomp"]["requested"], fields["seccomp"]["applied"]);
+        assert_eq!(fields["sysctls"]["applied"]["net/ipv4/ip_forward"], "1");
+        assert_eq!(
+            fields["environment"]["applied"],
+            json!({ "count": 3, "names": ["PATH", "A", "HOME"] })
+        );
+        assert_eq!(records[1]["fields"]["cwd"]["applied"], "/proc");
+        assert_eq!(records[1]["fields"]["uids"]["applied"]["real"], 7);
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file)?.permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        Ok(())
+    });
+}
+
+#[test]
+fn root_what_cannot_be_recorded_is_not_started() {
+    test(&[Need::Root, Need::Program("ldd")], || {
+        let bundle = Bundle::new(PROBE, &["write", "/ran"])?;
+        let container = bundle.container()?;
+        let refused = container
+            .call(&["--record", "/proc/no/such/file", "run", "ID"])?
+            .expect_failure()?;
+        assert!(refused.contains("open the record"), "{refused}");
+        assert!(!bundle.root().join("ran").exists());
+        let refused = container
+            .call(&["--record", "/dev/full", "run", "ID"])?
+            .expect_failure()?;
+        assert!(refused.contains("write the record"), "{refused}");
+        assert!(
+            fs::read_dir(bundle.state())?.next().is_none(),
+            "state is left"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn root_a_set_user_id_entrypoint_keeps_its_right() {
+    test(&[Need::Root, Need::CgroupV2, Need::Program("ldd")], || {
+        let bundle = Bundle::new(PROBE, &["report"])?.with(|spec| {
+            spec["process"]["noNewPrivileges"] = json!(false);
+            spec["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+        });
+        let program = bundle.root().join("bin/testinit");
+        std::os::unix::fs::chown(&program, Some(0), Some(7))?;
+        fs::set_permissions(
+            &program,
+            std::os::unix::fs::PermissionsExt::from_mode(0o6755),
+        )?;
+        let container = bundle.container()?;
+        let output = container.call(&["--record", "/dev/null", "run", "ID"])?;
+        let report = output.expect_ok()?.report()?;
+        assert_eq!(report.status["Uid"], "1000\t0\t0\t0", "{report:?}");
+        assert_eq!(report.status["Gid"], "1000\t7\t7\t7");
+        Ok(())
+    });
+}
+
+/// A runtime that does one thing other than planned, called by a shell which leaves descriptor 3 open.
+fn faulty(runtime: &Path, bundle: &Bundle, fault: &str, args: &[&str]) -> anyhow::Result<Output> {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec 3</dev/null; exec \"$0\" \"$@\""])
+        .arg(runtime)
+        .arg("--root")
+        .arg(bundle.state())
+        .args(["--record", "/dev/null"])
+        .args(args)
+        .current_dir(bundle.folder())
+        .stdin(Stdio::null())
+        .env(VARIABLE, fault);
+    Ok(command.output()?)
+}
+
+/// The refusal names the field, and the program did not run.
+fn assert_refused(output: &Output, fault: &str, field: &str) {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{fault}: it started");
+    assert!(output.stdout.is_empty(), "{fault}: the program ran");
+    assert!(
+        errors.contains("verify: compare the sandbox"),
+        "{fault}: {errors}"
+    );
+    assert!(errors.contains(&format!("{field}: ")), "{fault}: {errors}");
+}
+
+#[test]
+fn root_every_fault_refuses_the_start_and_the_exec() {
+    test(&[Need::Root, Need::CgroupV2, Need::Program("ldd")], || {
+        let bundle = full(Bundle::new(PROBE, &["echo", "ran"])?);
+        let program = bundle.root().join("bin/testinit");
+        fs::copy(&program, bundle.root().join("bin/other"))?;
+        let path = format!("berth-test/faults-{}", std::process::id());
+        let bundle = bundle.with(|spec| {
+            spec["linux"]["cgroupsPath"] = json!(format!("/{path}"));
+            spec["linux"]["resources"]["pids"] = json!({ "limit": 77 });
+        });
+        fs::write(bundle.folder().join("config.json"), bundle.spec.to_string())?;
+        let host = Host::probe()?;
+        let runtime = faulty_runtime(bundle.folder())?;
+        let sound = faulty(&runtime, &bundle, "", &["run", "fault"])?;
+        let errors = String::from_utf8_lossy(&sound.stderr);
+        assert!(
+            sound.status.success() && sound.stdout == b"ran\n",
+            "{errors}"
+        );
+        for (fault, field) in OF_PROCESSES.iter().chain(&OF_CONTAINERS) {
+            if field.starts_with("limits.pids") && !host.controllers.contains("pids") {
+                println!("skipped: no pids controller in cgroup v2, for: {fault}");
+                continue;
+            }
+            let output = faulty(&runtime, &bundle, fault, &["run", "fault"])?;
+            assert_refused(&output, fault, field);
+            let left = fs::read_dir(bundle.state())?.next().is_some();
+            assert!(!left, "{fault}: state is left");
+            let left = fs::exists(host.mount.join(&path))?;
+            assert!(!left, "{fault}: the cgroup is left");
+        }
+        every_fault_refuses_the_exec()
+    });
+}
+
+fn every_fault_refuses_the_exec() -> anyhow::Result<()> {
+    let bundle = full(Bundle::new(PROBE, &["wait"])?);
+    let bin = bundle.root().join("bin");
+    fs::copy(bin.join("testinit"), bin.join("other"))?;
+    let container = bundle.container()?;
+    assert_eq!(container.create()?.code, 0);
+    container.call(&["start", "ID"])?.expect_ok()?;
+    let runtime = faulty_runtime(bundle.folder())?;
+    let id = container.id.as_str();
+    let exec = ["exec", id, "/bin/testinit", "echo", "ran"];
+    let sound = faulty(&runtime, &bundle, "", &exec)?;
+    assert_eq!(sound.stdout, b"ran\n", "{sound:?}");
+    for (fault, field) in OF_PROCESSES {
+        let output = faulty(&runtime, &bundle, fault, &exec)?;
+        assert_refused(&output, fault, field);
+    }
+    Ok(())
+}
+
+/// The runtime with its faults, built beside the ordinary one and kept out of its way.
+fn faulty_runtime(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
+    let ordinary = berth_test_oci::runtime();
+    let args = [
+        "build",
+        "--quiet",
+        "--package",
+        "berth-oci",
+        "--features",
+        "test-util",
+    ];
+    anyhow::ensure!(
+        Command::new(env!("CARGO")).args(args).status()?.success(),
+        "cargo build failed"
+    );
+    let copy = folder.join("berth-oci");
+    fs::copy(ordinary, &copy)?;
+    Ok(copy)
+}
