@@ -80,13 +80,12 @@ fn applied(entry: &Entry) -> anyhow::Result<BTreeMap<String, String>> {
     let mut leaves = BTreeMap::new();
     match &record {
         Value::Null => bail!("entry {} has no sandbox record", entry.seq),
-        Value::Object(members) => match (members.get("fields"), members.get("kernel")) {
-            (Some(Value::Object(fields)), _) => {
+        Value::Object(members) => match members.get("fields") {
+            Some(Value::Object(fields)) => {
                 for (name, field) in fields {
                     flatten(name, &field["applied"], &mut leaves);
                 }
             }
-            (_, Some(kernel)) => flatten("", kernel, &mut leaves),
             _ => bail!("entry {} tells nothing that the kernel reported", entry.seq),
         },
         other => flatten("", other, &mut leaves),

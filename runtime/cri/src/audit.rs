@@ -208,17 +208,17 @@ pub fn exec(
     }
 }
 
-/// The limits of a container were changed.
+/// The limits of a container were changed; `record` compares them where it runs.
 pub fn update(
     server: &Server,
     container: &ContainerRecord,
     who: &str,
-    record: &serde_json::Value,
+    record: Option<&berth_oci::record::Record>,
 ) -> Event {
     Event {
         kind: Kind::Update,
         subject: subject(server, container, who),
-        record: to_raw_value(record).ok(),
+        record: record.and_then(|record| to_raw_value(record).ok()),
     }
 }
 

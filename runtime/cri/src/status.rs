@@ -220,7 +220,9 @@ impl Coded for UpdateContainerError {
                 Code::FailedPrecondition
             }
             UpdateContainerError::Limits(_) => Code::InvalidArgument,
-            UpdateContainerError::Cgroup(_) | UpdateContainerError::Record(_) => Code::Internal,
+            UpdateContainerError::Cgroup(_)
+            | UpdateContainerError::Differ(_)
+            | UpdateContainerError::Record(_) => Code::Internal,
             UpdateContainerError::Audit(error) => error.code(),
             UpdateContainerError::ShuttingDown => Code::Unavailable,
         }

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt::Write;
 
+use serde_json::value::RawValue;
+
 use crate::launcher::LaunchFailure;
 use crate::protocol::{ErrorKind, Reply};
 use crate::streams::AttachError;
@@ -114,12 +116,19 @@ impl RequestError {
         }
     }
 
+    fn record(&self) -> Option<&RawValue> {
+        match self {
+            Self::Launch(failure) => failure.record(),
+            _ => None,
+        }
+    }
+
     /// The reply, with the whole chain of causes as its message.
     pub fn reply(&self) -> Reply {
         Reply::Error {
             code: self.kind(),
             message: chain(self),
-            record: None,
+            record: self.record().map(ToOwned::to_owned),
         }
     }
 }

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use berth_oci::cgroup::CgroupError;
 use berth_oci::launch::{LaunchError, ProcessIo};
+use berth_oci::record::{Record, Refused};
 use berth_oci::spec::{LoadError, SpecErrors};
 use oci_spec::runtime::Process;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::protocol::LaunchContainer;
 use crate::stdio::Ends;
@@ -112,12 +113,39 @@ pub enum LaunchFailure {
     /// The runtime failed.
     #[error("{0}")]
     Runtime(LaunchError),
+    /// The kernel did not give what was asked for, so the program did not run.
+    #[error("{error}")]
+    Differs {
+        /// What differs.
+        error: LaunchError,
+        /// The sandbox record that tells it.
+        record: Option<Box<RawValue>>,
+    },
     /// The runtime made no terminal although asked.
     #[error("the runtime returned no terminal")]
     NoConsole,
 }
 
 impl LaunchFailure {
+    /// What kept the program from running, with the record where it is the reason.
+    fn refused(refused: Refused) -> LaunchFailure {
+        match refused.record {
+            None => Self::Runtime(refused.error),
+            Some(record) => Self::Differs {
+                error: refused.error,
+                record: json(&record),
+            },
+        }
+    }
+
+    /// The sandbox record of what differs from what was asked.
+    pub fn record(&self) -> Option<&RawValue> {
+        match self {
+            Self::Differs { record, .. } => record.as_deref(),
+            _ => None,
+        }
+    }
+
     /// True when trying the same again cannot help.
     pub fn is_invalid(&self) -> bool {
         matches!(
@@ -130,4 +158,9 @@ impl LaunchFailure {
                 )
         )
     }
+}
+
+/// `record` as it goes to the daemon.
+fn json(record: &Record) -> Option<Box<RawValue>> {
+    to_raw_value(record).ok() // fails only for map keys that are no strings: there are none
 }

@@ -53,11 +53,30 @@ fn root_what_happens_is_in_the_log_once() {
             ensure!(subject.image.contains("sha256:"), "{entry:?}");
         }
         ensure!(exec.subject.command == command, "{exec:?}");
-        let limits = update.record.as_ref().context("no record")?.get();
-        ensure!(
-            limits.contains("\"asked\"") && limits.contains("\"kernel\""),
-            "{limits}"
-        );
+        for (entry, kind, read_at) in [
+            (start, "start", "exec-stop"),
+            (exec, "exec", "exec-stop"),
+            (update, "update", "running"),
+        ] {
+            let record = entry.record.as_ref().context("no record")?.get();
+            let record: serde_json::Value = serde_json::from_str(record)?;
+            ensure!(record["kind"] == kind, "{record:#}");
+            ensure!(record["read_at"] == read_at, "{record:#}");
+            ensure!(record["mismatches"].is_null(), "{record:#}");
+            // What this host's cgroups do not enforce is named, and nothing else is weaker.
+            let weak = record["degraded"].as_array().cloned().unwrap_or_default();
+            let of_limits = |one: &serde_json::Value| {
+                one["field"]
+                    .as_str()
+                    .is_some_and(|f| f.starts_with("limits"))
+            };
+            ensure!(weak.iter().all(of_limits), "{record:#}");
+            let environment = record["fields"]["environment"]["applied"]["environment"].as_str();
+            ensure!(
+                environment.is_none_or(|digest| digest.starts_with("hmac-sha256:")),
+                "{record:#}"
+            );
+        }
 
         pod.node.end_server().await?;
         let report = audit::verify(&pod.node)?;

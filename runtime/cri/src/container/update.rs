@@ -1,34 +1,18 @@
 //! UpdateContainerResources: the limits of a container, changed in place.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use berth_oci::cgroup::{Cgroup, CgroupError, NotEnforced};
+use berth_oci::record::{self as verified, Record};
 use berth_proto::cri;
 use oci_spec::runtime::LinuxResources;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::audit::{self, AuditError};
 use crate::container::model::{ContainerRecord, State};
 use crate::container::oci_spec as spec;
 use crate::record::{self, RecordError};
 use crate::server::Server;
-
-/// The files of a cgroup that say what it may use.
-const LIMIT_FILES: [&str; 12] = [
-    "cpu.idle",
-    "cpu.max",
-    "cpu.max.burst",
-    "cpu.weight",
-    "cpuset.cpus",
-    "cpuset.mems",
-    "io.max",
-    "io.weight",
-    "memory.low",
-    "memory.max",
-    "memory.swap.max",
-    "pids.max",
-];
 
 /// Why the limits are as they were.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +29,9 @@ pub enum UpdateContainerError {
     /// The host cannot enforce them.
     #[error("not enforced on this host: {0}")]
     NotEnforced(String),
+    /// The kernel tells other limits than were asked for.
+    #[error("the limits differ from what was asked: {0}")]
+    Differ(String),
     /// The configuration of a container not yet started cannot be changed.
     #[error("cannot record the limits")]
     Record(#[from] RecordError),
@@ -66,47 +53,53 @@ pub async fn update(
     server.audit.ready().await?;
     let merged = spec::merge(&record.resources, update);
     let limits = spec::limits(&merged, server.cgroups.controllers.contains("hugetlb"));
-    let mut seen = json!({ "asked": limits });
-    match record.state {
+    let seen = match record.state {
         State::Exited(_) => return Err(UpdateContainerError::Ended),
-        State::Running { .. } => {
-            apply(server, record, limits).await?;
-            seen["kernel"] = read_back(&server.cgroups.mount.join(&record.cgroup));
+        State::Running { .. } => Some(apply(server, record, limits).await?),
+        State::Reserved | State::Created | State::Starting => {
+            rewrite(server, record, limits)?;
+            None // its start compares them
         }
-        State::Reserved | State::Created | State::Starting => rewrite(server, record, limits)?,
-    }
+    };
     let recorded = server
         .containers
         .update(&record.id, |record| record.resources = merged);
     recorded?;
-    let event = audit::update(server, record, who, &seen);
+    let event = audit::update(server, record, who, seen.as_ref());
     server.audit.append(event).await?;
-    Ok(())
+    let differences = seen.map(|seen| seen.mismatches).unwrap_or_default();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let lines = differences.iter();
+    let lines: Vec<String> = lines
+        .map(|one| format!("{}: {}", one.field, one.reason))
+        .collect();
+    Err(UpdateContainerError::Differ(lines.join("; ")))
 }
 
-/// The limits of the cgroup at `path` as its files tell them now.
-fn read_back(path: &Path) -> Value {
-    let read = |name: &&str| {
-        let text = std::fs::read_to_string(path.join(name)).ok()?;
-        Some(((*name).to_owned(), Value::from(text.trim_end())))
-    };
-    Value::Object(LIMIT_FILES.iter().filter_map(read).collect())
-}
-
+/// Writes the limits, and tells what the kernel says of them.
 async fn apply(
     server: &Server,
     record: &ContainerRecord,
     limits: Value,
-) -> Result<(), UpdateContainerError> {
+) -> Result<Record, UpdateContainerError> {
     let limits: LinuxResources =
         serde_json::from_value(limits).map_err(UpdateContainerError::Limits)?;
     let path = server.cgroups.mount.join(&record.cgroup);
-    let applied = tokio::task::spawn_blocking(move || Cgroup::open(&path)?.apply(&limits)).await;
-    let not_enforced = applied
+    let id = record.id.to_string();
+    let degraded_ok = server.config.allow_degraded_cgroups;
+    let applied = tokio::task::spawn_blocking(move || {
+        let not_enforced = Cgroup::open(&path)?.apply(&limits)?;
+        let seen = verified::update(&id, &path, &limits, degraded_ok)?;
+        Ok((not_enforced, seen))
+    });
+    let (not_enforced, seen) = applied
+        .await
         .map_err(|_| UpdateContainerError::ShuttingDown)?
         .map_err(UpdateContainerError::Cgroup)?;
-    if not_enforced.is_empty() || server.config.allow_degraded_cgroups {
-        return Ok(());
+    if not_enforced.is_empty() || degraded_ok {
+        return Ok(seen);
     }
     let line = |limit: &NotEnforced| format!("{}: {}", limit.field, limit.reason);
     let lines: Vec<String> = not_enforced.iter().map(line).collect();

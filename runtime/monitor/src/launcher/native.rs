@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use berth_oci::cgroup::Host;
+use berth_oci::cgroup::{Cgroup, Host};
 use berth_oci::launch::{self, ProcessIo};
 use berth_oci::plan::{self, ExecPlan, Plan, Source};
-use berth_oci::spec;
+use berth_oci::{record, spec};
 use oci_spec::runtime::{Process, Spec};
 
 use super::{Executed, LaunchFailure, Launcher, Started, Target};
 use crate::protocol::{CgroupMode, LaunchContainer, Rootfs};
 use crate::{stdio, time};
+
+/// The daemon hides the environment's digest with its own key, and needs the plain one for that.
+const UNSALTED: &str = "";
 
 /// The linked runtime.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +61,16 @@ impl Launcher for Native {
             .iter()
             .map(|limit| format!("{}: {}", limit.field, limit.reason))
             .collect();
-        let running = created.start().map_err(LaunchFailure::Runtime)?;
+        let (running, seen) = created
+            .start_verified(&record::container(&plan, UNSALTED))
+            .map_err(|refused| {
+                // Its process is collected; who tries again shall find nothing. A group that cannot
+                // be removed goes with the pod's.
+                if let Some(Ok(group)) = cgroup.as_deref().map(Cgroup::open) {
+                    let _ = group.remove();
+                }
+                LaunchFailure::refused(refused)
+            })?;
         Ok(Started {
             pid: running.pid,
             pidfd: running.pidfd,
@@ -67,7 +79,7 @@ impl Launcher for Native {
             started_at: time::now(),
             not_enforced,
             mounted: None,
-            record: None,
+            record: super::json(&seen),
         })
     }
 
@@ -83,12 +95,14 @@ impl Launcher for Native {
             ExecPlan::new(&spec, process, target.pid, cgroup).map_err(LaunchFailure::Spec)?;
         plan.process.oom_score_adj.get_or_insert(self.oom_score_adj);
         drop(spec);
-        let (running, console) = launch::exec(&plan, io).map_err(LaunchFailure::Runtime)?;
+        let requested = record::further(&plan, target.id);
+        let executed =
+            launch::exec_verified(&plan, io, &requested).map_err(LaunchFailure::refused)?;
         Ok(Executed {
-            pid: running.pid,
-            pidfd: running.pidfd,
-            console,
-            record: None,
+            pid: executed.running.pid,
+            pidfd: executed.running.pidfd,
+            console: executed.console,
+            record: super::json(&executed.record),
         })
     }
 

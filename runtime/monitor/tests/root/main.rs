@@ -9,4 +9,5 @@ mod containers;
 mod foreign;
 mod pod;
 mod protocol;
+mod records;
 mod sessions;

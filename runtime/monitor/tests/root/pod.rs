@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use berth_monitor::client::{CallError, Connection};
 use berth_monitor::protocol::*;
+use serde_json::value::RawValue;
 
 /// Programs of the host which the test containers need.
 const PROGRAMS: [&str; 9] = [
@@ -57,6 +58,21 @@ fn pause_program() -> PathBuf {
     BUILT.get_or_init(build).clone()
 }
 
+fn exec_request(id: &str, script: &str, tty: bool) -> Request {
+    let process = serde_json::json!({
+        "terminal": tty,
+        "user": { "uid": 0, "gid": 0 },
+        "args": ["/bin/sh", "-c", script],
+        "env": ["PATH=/bin", "TERM=xterm"],
+        "cwd": "/"
+    });
+    Request::Exec(Box::new(ExecSession {
+        container: id.into(),
+        process,
+        tty,
+    }))
+}
+
 fn monitor_program() -> PathBuf {
     std::env::var_os("BERTH_MONITOR")
         .map_or_else(|| env!("CARGO_BIN_EXE_berth-monitor").into(), PathBuf::from)
@@ -65,16 +81,22 @@ fn monitor_program() -> PathBuf {
 impl Pod {
     /// Starts a monitor and its pause process.
     pub fn start() -> Self {
-        Self::with(false)
+        Self::with(false, "")
+    }
+
+    /// Like [`Pod::start`], with a monitor that does one thing other than planned
+    /// ([`berth_oci::fault`]).
+    pub fn with_fault(fault: &str) -> Self {
+        Self::with(false, fault)
     }
 
     /// Like [`Pod::start`], with one PID namespace for all containers.
     pub fn sharing_pids() -> Self {
-        Self::with(true)
+        Self::with(true, "")
     }
 
-    fn with(pid: bool) -> Self {
-        let mut pod = Self::bare();
+    fn with(pid: bool, fault: &str) -> Self {
+        let mut pod = Self::failing_at(fault);
         pod.shares_pids = pid;
         let config = PodConfig {
             pause: pause_program(),
@@ -109,6 +131,10 @@ impl Pod {
 
     /// Starts a monitor only.
     pub fn bare() -> Self {
+        Self::failing_at("")
+    }
+
+    fn failing_at(fault: &str) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("berth-monitor-test-{}-{number}", std::process::id());
         let base = std::env::temp_dir().join(&name);
@@ -117,6 +143,7 @@ impl Pod {
             .arg("--dir")
             .arg(base.join("pod"))
             .args(["--cgroup", &format!("{name}/berth")])
+            .env(berth_oci::fault::VARIABLE, fault)
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
@@ -248,25 +275,28 @@ impl Pod {
         fds: &[BorrowedFd<'_>],
     ) -> (Connection, u64, i32, Vec<OwnedFd>) {
         let mut connection = self.connect();
-        let process = serde_json::json!({
-            "terminal": tty,
-            "user": { "uid": 0, "gid": 0 },
-            "args": ["/bin/sh", "-c", script],
-            "env": ["PATH=/bin", "TERM=xterm"],
-            "cwd": "/"
-        });
-        let session = ExecSession {
-            container: id.into(),
-            process,
-            tty,
-        };
         let (reply, fds) = connection
-            .call(&Request::Exec(Box::new(session)), fds)
+            .call(&exec_request(id, script, tty), fds)
             .unwrap();
         let Reply::ExecStarted { exec_id, pid, .. } = reply else {
             panic!("{reply:?}")
         };
         (connection, exec_id, pid, fds)
+    }
+
+    /// Starts a script in a container and returns the record of its process.
+    pub fn exec_record(&self, id: &str, script: &str) -> Option<Box<RawValue>> {
+        let mut options = std::fs::File::options();
+        let null = options.read(true).write(true).open("/dev/null").unwrap();
+        let fds = [null.as_fd(), null.as_fd(), null.as_fd()];
+        let (reply, _) = self
+            .connect()
+            .call(&exec_request(id, script, false), &fds)
+            .unwrap();
+        match reply {
+            Reply::ExecStarted { record, .. } => record,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Runs a script in a container and returns its output and exit code.
