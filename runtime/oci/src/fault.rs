@@ -52,6 +52,16 @@ pub const OF_CONTAINERS: [(&str, &str); 19] = [
     ("a limit is not written", "limits.pids.max"),
 ];
 
+/// Faults of containers with a user namespace of their own.
+pub const OF_USERS: [(&str, &str); 3] = [
+    ("an id more is mapped", "id_maps"),
+    ("other group ids are mapped", "id_maps"),
+    ("the user namespace is shared", "namespaces.user"),
+];
+
+/// Faults of containers with an AppArmor profile.
+pub const OF_LABELS: [(&str, &str); 1] = [("no profile is entered", "lsm_label")];
+
 #[cfg(feature = "test-util")]
 pub(crate) use distortion::{container, further};
 
@@ -129,6 +139,7 @@ mod distortion {
                     }
                 }
             }
+            "no profile is entered" => plan.apparmor = None,
             "another program" => {
                 if let Some(program) = plan.args.first_mut() {
                     *program = CString::from(c"/bin/other");
@@ -149,8 +160,12 @@ mod distortion {
             plan.hostname = None;
             plan.domainname = None;
         }
-        if name == "a parameter is not set" {
-            plan.sysctls.clear();
+        let ids = &mut plan.namespaces.ids;
+        match name {
+            "a parameter is not set" => plan.sysctls.clear(),
+            "an id more is mapped" => ids.uids.iter_mut().for_each(|map| map.length += 1),
+            "other group ids are mapped" => ids.gids.iter_mut().for_each(|map| map.outside += 1),
+            _ => {}
         }
     }
 

@@ -14,8 +14,6 @@ use crate::seccomp::Instruction;
 const EVENT_STOP: i32 = 128;
 /// `PTRACE_SECCOMP_GET_FILTER` of linux/ptrace.h (Linux 4.4, with CONFIG_CHECKPOINT_RESTORE).
 const SECCOMP_GET_FILTER: libc::c_uint = 0x420c;
-/// The kernel's bound of a filter's length (`BPF_MAXINSNS`).
-const INSTRUCTIONS_MAX: usize = 4096;
 /// How long to wait for a stop without sleeping; it usually comes within 0.1 ms of its announcement.
 const SPIN: Duration = Duration::from_micros(300);
 /// Between two looks after that.
@@ -91,30 +89,32 @@ impl Seized {
     /// The seccomp filter number `index` of the stopped process, from 0, as it was loaded; `None` when
     /// there are not so many. Needs `CAP_SYS_ADMIN` and no filter on the caller itself (`EACCES`).
     pub fn filter(&self, index: usize) -> io::Result<Option<Vec<Instruction>>> {
-        let mut program = vec![
-            Instruction {
-                code: 0,
-                jt: 0,
-                jf: 0,
-                k: 0
-            };
-            INSTRUCTIONS_MAX
-        ];
-        // SAFETY: the kernel writes at most BPF_MAXINSNS instructions, which is the buffer's length and
-        // whose layout is sock_filter's; the buffer outlives the call.
-        let count = unsafe {
-            libc::ptrace(
-                SECCOMP_GET_FILTER,
-                self.pid,
-                index,
-                program.as_mut_ptr().cast::<libc::c_void>(),
-            )
+        let Some(length) = self.filter_into(index, &mut [])? else {
+            return Ok(None);
         };
-        match usize::try_from(count) {
-            Ok(count) => {
-                program.truncate(count);
-                Ok(Some(program))
-            }
+        let nothing = Instruction {
+            code: 0,
+            jt: 0,
+            jf: 0,
+            k: 0,
+        };
+        let mut program = vec![nothing; length];
+        self.filter_into(index, &mut program)?;
+        Ok(Some(program))
+    }
+
+    /// The length of the filter, which is written to `buffer` unless that is empty.
+    fn filter_into(&self, index: usize, buffer: &mut [Instruction]) -> io::Result<Option<usize>> {
+        let place = match buffer {
+            [] => std::ptr::null_mut(), // ptrace(2): only the length is told
+            buffer => buffer.as_mut_ptr().cast::<libc::c_void>(),
+        };
+        // SAFETY: the kernel writes as many instructions as it told before of this filter, which a
+        // stopped process cannot change, to a buffer of that length, or none; Instruction has the
+        // layout of sock_filter, and the buffer outlives the call.
+        let length = unsafe { libc::ptrace(SECCOMP_GET_FILTER, self.pid, index, place) };
+        match usize::try_from(length) {
+            Ok(length) => Ok(Some(length)),
             Err(_) => match io::Error::last_os_error() {
                 error if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
                 error => Err(error),

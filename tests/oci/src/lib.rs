@@ -4,9 +4,11 @@
 //! `BERTH_TEST_RUNTIME` (runc, crun): a test is proven on those before it judges ours.
 
 mod bundle;
+mod profile;
 mod report;
 mod runtime;
 
 pub use bundle::Bundle;
+pub use profile::Profile;
 pub use report::Report;
 pub use runtime::{Container, Output, runtime};

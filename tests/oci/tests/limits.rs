@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use berth_test_harness::{Need, test};
-use berth_test_oci::{Bundle, Container};
+use berth_test_oci::{Bundle, Container, Profile};
 use serde_json::{Value, json};
 
 const PROBE: &str = env!("CARGO_BIN_EXE_berth-testinit");
@@ -245,35 +244,6 @@ fn root_an_exec_joins_init_where_the_workload_governs_its_groups() {
         );
         Ok(())
     });
-}
-
-/// A loaded profile; it is unloaded in the end.
-struct Profile(tempfile::NamedTempFile);
-
-impl Profile {
-    fn load(text: &str) -> anyhow::Result<Profile> {
-        let file = tempfile::NamedTempFile::new()?;
-        fs::write(&file, text)?;
-        let profile = Profile(file);
-        let loaded = profile.parser("--add")?;
-        let said = String::from_utf8_lossy(&loaded.stderr);
-        anyhow::ensure!(loaded.status.success(), "the profile does not load: {said}");
-        Ok(profile)
-    }
-
-    fn parser(&self, verb: &str) -> std::io::Result<std::process::Output> {
-        let mut command = Command::new("apparmor_parser");
-        command
-            .args([verb, "--skip-cache"])
-            .arg(self.0.path())
-            .output()
-    }
-}
-
-impl Drop for Profile {
-    fn drop(&mut self) {
-        let _ = self.parser("--remove");
-    }
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use berth_oci::cgroup::Host;
-use berth_oci::fault::{OF_CONTAINERS, OF_PROCESSES, VARIABLE};
+use berth_oci::fault::{OF_CONTAINERS, OF_LABELS, OF_PROCESSES, OF_USERS, VARIABLE};
 
 use berth_test_harness::{Need, test};
-use berth_test_oci::Bundle;
+use berth_test_oci::{Bundle, Profile};
 use serde_json::{Value, json};
 
 const PROBE: &str = env!("CARGO_BIN_EXE_berth-testinit");
@@ -250,6 +250,63 @@ fn every_fault_refuses_the_exec() -> anyhow::Result<()> {
     assert_eq!(sound.stdout, b"ran\n", "{sound:?}");
     for (fault, field) in OF_PROCESSES {
         let output = faulty(&runtime, &bundle, fault, &exec)?;
+        assert_refused(&output, fault, field);
+    }
+    Ok(())
+}
+
+#[test]
+fn root_every_fault_of_a_user_namespace_refuses_the_start() {
+    const FIRST: u32 = 100_000;
+    test(&[Need::Root, Need::CgroupV2, Need::Program("ldd")], || {
+        let bundle = Bundle::new(PROBE, &["echo", "ran"])?.with(|spec| {
+            let linux = &mut spec["linux"];
+            if let Some(namespaces) = linux["namespaces"].as_array_mut() {
+                namespaces.push(json!({ "type": "user" }));
+            }
+            let map = json!([{ "containerID": 0, "hostID": FIRST, "size": 1000 }]);
+            linux["uidMappings"] = map.clone();
+            linux["gidMappings"] = map;
+        });
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(bundle.folder(), readable)?;
+        refused_for(bundle, &OF_USERS)
+    });
+}
+
+#[test]
+fn root_a_profile_that_is_not_entered_refuses_the_start() {
+    let needs = [
+        Need::Root,
+        Need::CgroupV2,
+        Need::AppArmor,
+        Need::Program("apparmor_parser"),
+        Need::Program("ldd"),
+    ];
+    test(&needs, || {
+        let name = "berth-test-record";
+        let rules = "file,\n  capability,\n  signal,\n";
+        let _profile = Profile::load(&format!(
+            "profile {name} flags=(attach_disconnected) {{\n  {rules}}}\n"
+        ))?;
+        let bundle = Bundle::new(PROBE, &["echo", "ran"])?
+            .with(|spec| spec["process"]["apparmorProfile"] = json!(name));
+        refused_for(bundle, &OF_LABELS)
+    });
+}
+
+/// Without a fault the program runs; with each of `faults` the start is refused by its field.
+fn refused_for(bundle: Bundle, faults: &[(&str, &str)]) -> anyhow::Result<()> {
+    fs::write(bundle.folder().join("config.json"), bundle.spec.to_string())?;
+    let runtime = faulty_runtime(bundle.folder())?;
+    let sound = faulty(&runtime, &bundle, "", &["run", "fault"])?;
+    let errors = String::from_utf8_lossy(&sound.stderr);
+    assert!(
+        sound.status.success() && sound.stdout == b"ran\n",
+        "{errors}"
+    );
+    for (fault, field) in faults {
+        let output = faulty(&runtime, &bundle, fault, &["run", "fault"])?;
         assert_refused(&output, fault, field);
     }
     Ok(())

@@ -43,8 +43,11 @@ impl Findings {
 
     /// Where something was asked, it must be what was got.
     fn same<T: PartialEq + Debug>(&mut self, field: &str, asked: &Option<T>, got: &Option<T>) {
-        if asked.is_some() && asked != got {
-            self.differs(field, asked.as_ref(), got.as_ref());
+        match (asked, got) {
+            (None, _) => {}
+            (Some(asked), Some(got)) if asked == got => {}
+            (Some(asked), Some(got)) => self.differs(field, asked, got),
+            (Some(asked), None) => self.wrong(field, format!("asked {asked:?}, got nothing")),
         }
     }
 }
