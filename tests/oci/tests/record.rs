@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use berth_oci::cgroup::Host;
 use berth_oci::fault::{OF_CONTAINERS, OF_LABELS, OF_PROCESSES, OF_USERS, VARIABLE};
 
+use berth_sys::seccomp::{self, Instruction};
 use berth_test_harness::{Need, test};
 use berth_test_oci::{Bundle, Profile};
 use serde_json::{Value, json};
@@ -168,6 +169,37 @@ fn root_a_set_user_id_entrypoint_keeps_its_right() {
         let report = output.expect_ok()?.report()?;
         assert_eq!(report.status["Uid"], "1000\t0\t0\t0", "{report:?}");
         assert_eq!(report.status["Gid"], "1000\t7\t7\t7");
+        Ok(())
+    });
+}
+
+#[test]
+fn root_under_a_filter_of_its_own_the_runtime_looks_before_the_execve() {
+    test(&[Need::Root, Need::CgroupV2, Need::Program("ldd")], || {
+        let bundle = Bundle::new(PROBE, &["echo", "ran"])?;
+        let container = bundle.container()?;
+        let file = bundle.folder().join("records").display().to_string();
+        let filtered = || {
+            let everything = Instruction {
+                code: 6, // BPF_RET | BPF_K
+                jt: 0,
+                jf: 0,
+                k: 0x7fff_0000, // SECCOMP_RET_ALLOW
+            };
+            seccomp::load(&[everything], 0)?;
+            container.call(&["--record", &file, "run", "ID"])
+        };
+        // For this thread and what it starts.
+        let output = std::thread::scope(|scope| scope.spawn(filtered).join());
+        let output = output.map_err(|_| anyhow::anyhow!("the thread died"))??;
+        assert_eq!(output.expect_ok()?.stdout, "ran\n");
+        let record = &records(Path::new(&file))?[0];
+        assert_eq!(record["read_at"], "barrier");
+        assert_eq!(record["verdict"], "degraded");
+        assert_eq!(
+            record["degraded"][0]["reason"],
+            "exec-stop unavailable (the runtime has a seccomp filter of its own)"
+        );
         Ok(())
     });
 }

@@ -268,3 +268,33 @@ fn root_more_than_ones_own_id_is_mapped_by_newuidmap() {
         Ok(())
     });
 }
+
+#[test]
+fn root_an_ordinary_user_s_container_is_compared_with_what_was_asked() {
+    test(NEEDS, || {
+        let home = Home::new(&["wait"])?;
+        let record = ["--record", "records"];
+        let call = |args: &[&str]| home.call(&[&record, args].concat(), None)?.expect_ok();
+        call(&["create", "seen"])?;
+        call(&["start", "seen"])?;
+        call(&["exec", "seen", "/bin/testinit", "echo", "hi"])?;
+        call(&["delete", "--force", "seen"])?;
+        let text = fs::read_to_string(home.0.folder().join("records"))?;
+        let records: Vec<Value> = text
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()?;
+        let [start, exec] = &records[..] else {
+            anyhow::bail!("{text}");
+        };
+        assert_eq!(start["read_at"], "exec-stop", "{start:#}");
+        let map = json!({ "uid": [[0, USER, 1]], "gid": [[0, USER, 1]] });
+        assert_eq!(start["fields"]["id_maps"]["applied"], map);
+        assert_eq!(start["fields"]["no_new_privs"]["applied"], true);
+        // A further process enters what others are in, untraceable: the record says what that costs.
+        assert_eq!(exec["verdict"], "degraded", "{exec:#}");
+        let reason = exec["degraded"][0]["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("CAP_SYS_PTRACE"), "{exec:#}");
+        Ok(())
+    });
+}

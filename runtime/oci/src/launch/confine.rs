@@ -9,6 +9,7 @@ use std::ffi::CString;
 use std::path::Path;
 
 use berth_sys::creds::{self, CapabilityMasks};
+use berth_sys::ns::NamespaceKind;
 
 use super::error::At;
 use super::exec::{Started, find_program};
@@ -57,6 +58,12 @@ impl<'a> Confined<'a> {
             program,
             last,
         } = self;
+        let namespaces = &session.plan.namespaces;
+        if namespaces.create.contains(&NamespaceKind::User) && namespaces.join.is_empty() {
+            // Alone in a user namespace it can be traced by that one's owner only, who is to verify it
+            // and may have no other right (ptrace(2), "Ptrace access mode checking").
+            creds::set_dumpable(true).at(Stage::AwaitStart, || "become traceable".into())?;
+        }
         session
             .channel
             .send(&ChildToParent::Ready, &[])

@@ -57,10 +57,11 @@ fn read() -> io::Result<Own> {
 
 impl Own {
     /// Why tracing would change what is traced, or would be refused; `None` when it can be done. A
-    /// tracer without `CAP_SYS_PTRACE` takes a set-user-id program's privilege away (execve(2)); a
-    /// filter or a profile of its own may forbid the calls or kill for them.
-    pub(super) fn cannot_trace(&self) -> Option<String> {
-        if self.status.effective & SYS_PTRACE == 0 {
+    /// tracer without `CAP_SYS_PTRACE` takes a set-user-id program's privilege away (execve(2)); it
+    /// has it over the user namespace that it made (user_namespaces(7), "Capabilities"). A filter or
+    /// a profile of its own may forbid the calls or kill for them.
+    pub(super) fn cannot_trace(&self, in_own_users: bool) -> Option<String> {
+        if self.status.effective & SYS_PTRACE == 0 && !in_own_users {
             return Some("no CAP_SYS_PTRACE".to_owned());
         }
         if self.yama == Some(3) {
@@ -99,8 +100,9 @@ mod tests {
             },
             ..Own::default()
         };
-        assert_eq!(able.cannot_trace(), None);
+        assert_eq!(able.cannot_trace(false), None);
         let unprivileged = Own::default();
+        assert_eq!(unprivileged.cannot_trace(true), None);
         let yama = Own {
             yama: Some(3),
             ..able.clone()
@@ -110,7 +112,7 @@ mod tests {
             label: Some("unconfined".into()),
             ..able.clone()
         };
-        assert_eq!(harmless.cannot_trace(), None);
+        assert_eq!(harmless.cannot_trace(false), None);
         let mut filtered = able.clone();
         filtered.status.seccomp = 2;
         let confined = Own {
@@ -123,7 +125,7 @@ mod tests {
             (filtered, "seccomp"),
             (confined, "docker-default"),
         ] {
-            let reason = own.cannot_trace().unwrap();
+            let reason = own.cannot_trace(false).unwrap();
             assert!(reason.contains(word), "{reason}");
         }
     }

@@ -56,7 +56,7 @@ impl<'a> Watch<'a> {
     /// Takes hold of the process, as far as that can honestly be done.
     pub fn begin(pid: i32, requested: &'a Requested) -> Result<Watch<'a>, LaunchError> {
         let own = own().at(Stage::Verify, || "read what the runtime is itself".into())?;
-        let seized = match own.cannot_trace() {
+        let seized = match own.cannot_trace(makes_users(requested)) {
             Some(reason) => Err(reason),
             None => ptrace::seize(pid).map_err(|error| error.to_string()),
         };
@@ -231,6 +231,12 @@ fn judge(
         mismatches,
         fields: Some(Box::new(Fields::pair(requested.clone(), applied))),
     }
+}
+
+/// Whether the process is the first of a user namespace made for it.
+fn makes_users(requested: &Requested) -> bool {
+    let mut all = requested.namespaces.iter().flatten();
+    !requested.context.exec && all.any(|one| one.kind == "user" && one.of == "new")
 }
 
 fn kind(requested: &Requested) -> Kind {
