@@ -9,7 +9,11 @@ use serde_json::Value;
 
 use crate::{preflight, process};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What the static programs are built for: with musl one starts in a third of the time
+/// (docs/adr/0016).
+const MUSL: &str = "x86_64-unknown-linux-musl";
+/// What they are built for where musl's standard library cannot be had.
+const GNU: &str = "x86_64-unknown-linux-gnu";
 /// Package and program of the four that run inside or beside sandboxes.
 const STATIC: [(&str, &str); 4] = [
     ("berth-oci", "berth-oci"),
@@ -50,18 +54,44 @@ pub fn build() -> Result<PathBuf> {
 
 /// Builds programs, given as package and program, statically linked with cargo's `profile`.
 pub fn build_static(programs: &[(&str, &str)], profile: &str) -> Result<Vec<PathBuf>> {
-    let mut command = cargo();
-    command.env("RUSTFLAGS", STATIC_FLAGS).args([
-        "build",
-        "--profile",
-        profile,
-        "--target",
-        TARGET,
-    ]);
+    let mut command = static_command(profile)?;
     for (package, program) in programs {
         command.args(["--package", package, "--bin", program]);
     }
     build_programs(&mut command)
+}
+
+/// A build of static programs, which the caller names.
+pub fn static_command(profile: &str) -> Result<Command> {
+    let target = static_target()?;
+    let mut command = cargo();
+    command.env("RUSTFLAGS", STATIC_FLAGS);
+    command.args(["build", "--profile", profile, "--target", target]);
+    Ok(command)
+}
+
+/// The target of static programs; fetches its standard library where it is missing.
+fn static_target() -> Result<&'static str> {
+    if has_standard_library(MUSL)? {
+        return Ok(MUSL);
+    }
+    preflight::say(MUSL, "the C library of the static programs");
+    let mut rustup = Command::new("rustup");
+    rustup.current_dir(process::workspace());
+    match process::output(rustup.args(["target", "add", MUSL])) {
+        Ok(_) => Ok(MUSL),
+        Err(error) => {
+            eprintln!("xtask: {error:#}; the static programs get glibc, and start more slowly");
+            Ok(GNU)
+        }
+    }
+}
+
+fn has_standard_library(target: &str) -> Result<bool> {
+    let mut rustc = Command::new("rustc");
+    rustc.current_dir(process::workspace());
+    let folder = process::output(rustc.args(["--print", "target-libdir", "--target", target]))?;
+    Ok(Path::new(folder.trim()).is_dir())
 }
 
 /// Cargo's target folder for this workspace.

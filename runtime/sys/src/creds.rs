@@ -163,7 +163,7 @@ pub fn rlimit(resource: u32) -> io::Result<(u64, u64)> {
         rlim_max: 0,
     };
     // SAFETY: `limit` is a writable rlimit that outlives the call; an unknown number gives EINVAL.
-    let rc = unsafe { libc::getrlimit(resource, &raw mut limit) };
+    let rc = unsafe { libc::getrlimit(resource as _, &raw mut limit) };
     if rc == 0 {
         Ok((limit.rlim_cur, limit.rlim_max))
     } else {
@@ -178,7 +178,7 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
         rlim_max: hard,
     };
     // SAFETY: `limit` is a whole rlimit, read by the kernel during the call only.
-    let rc = unsafe { libc::setrlimit(resource, &raw const limit) };
+    let rc = unsafe { libc::setrlimit(resource as _, &raw const limit) };
     if rc == 0 {
         Ok(())
     } else {

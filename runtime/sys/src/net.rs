@@ -28,7 +28,13 @@ pub fn raise_loopback() -> io::Result<()> {
     };
     // SAFETY: `socket` is open for the call, and the kernel copies an ifreq, which `request` is,
     // before the call returns; of the union SIOCSIFFLAGS reads the flags alone.
-    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    let done = unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            &raw const request,
+        )
+    };
     if done == 0 {
         Ok(())
     } else {

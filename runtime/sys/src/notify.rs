@@ -40,9 +40,9 @@ struct RawAnswer {
 }
 
 /// `SECCOMP_IOCTL_NOTIF_RECV`.
-const RECEIVE: libc::Ioctl = 0xc050_2100;
+const RECEIVE: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
 /// `SECCOMP_IOCTL_NOTIF_SEND`.
-const SEND: libc::Ioctl = 0xc018_2101;
+const SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
 /// `SECCOMP_USER_NOTIF_FLAG_CONTINUE`.
 const CONTINUE: u32 = 1;
 

@@ -10,10 +10,16 @@ use std::time::{Duration, Instant};
 
 use crate::seccomp::Instruction;
 
+/// How the C library spells a request's type.
+#[cfg(target_env = "gnu")]
+type Request = libc::c_uint;
+#[cfg(not(target_env = "gnu"))]
+type Request = libc::c_int;
+
 /// `PTRACE_EVENT_STOP` of linux/ptrace.h, which libc defines for fewer targets.
 const EVENT_STOP: i32 = 128;
 /// `PTRACE_SECCOMP_GET_FILTER` of linux/ptrace.h (Linux 4.4, with CONFIG_CHECKPOINT_RESTORE).
-const SECCOMP_GET_FILTER: libc::c_uint = 0x420c;
+const SECCOMP_GET_FILTER: Request = 0x420c;
 /// How long to wait for a stop without sleeping; it usually comes within 0.1 ms of its announcement.
 const SPIN: Duration = Duration::from_micros(300);
 /// Between two looks after that.
@@ -165,7 +171,7 @@ fn changed(pid: i32) -> io::Result<Option<(i32, i32)>> {
 }
 
 /// A request whose two arguments are numbers.
-fn request(what: libc::c_uint, pid: i32, address: usize, data: usize) -> io::Result<()> {
+fn request(what: Request, pid: i32, address: usize, data: usize) -> io::Result<()> {
     // SAFETY: only requests whose arguments are numbers come here (SEIZE, CONT, LISTEN, DETACH): the
     // kernel neither reads nor writes memory of ours.
     let rc = unsafe { libc::ptrace(what, pid, address, data) };

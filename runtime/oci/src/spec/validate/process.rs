@@ -230,7 +230,7 @@ fn rlimits(path: &str, process: &Process, errors: &mut Errors) -> Vec<Rlimit> {
 }
 
 fn rlimit_number(kind: PosixRlimitType) -> u32 {
-    match kind {
+    let number = match kind {
         PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
         PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
         PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
@@ -247,5 +247,6 @@ fn rlimit_number(kind: PosixRlimitType) -> u32 {
         PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
         PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
         PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
-    }
+    };
+    number as _ // the C libraries differ in the type
 }
