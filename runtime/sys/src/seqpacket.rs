@@ -141,9 +141,13 @@ impl Socket {
 
     /// Receives one message with its descriptors (close-on-exec); `None` at the end of the stream.
     pub fn recv(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+        let length = self.next_length()?;
+        if length == 0 {
+            return Ok(None);
+        }
         let mut head = [0u8; 1];
-        // One byte more than allowed, so that an overlong packet shows as such on every kernel.
-        let mut bytes = vec![0u8; INLINE_MAX + 1];
+        // An overlong packet is cut, which the kernel tells.
+        let mut bytes = vec![0u8; length.min(INLINE_MAX + 1) - 1];
         let mut fds = Vec::new();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX + 1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -158,18 +162,13 @@ impl Socket {
                 fds.extend(received);
             }
         }
-        if got.bytes == 0 {
-            return Ok(None);
-        }
         if got
             .flags
             .intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC)
-            || got.bytes > INLINE_MAX + 1
+            || got.bytes != length
         {
             return Err(bad("packet is too long or carries too many descriptors"));
         }
-        bytes.truncate(got.bytes - 1);
-        bytes.shrink_to_fit();
         match head[0] {
             INLINE if fds.len() <= FDS_MAX => Ok(Some((bytes, fds))),
             MEMFD if bytes.is_empty() && !fds.is_empty() => {
@@ -178,6 +177,15 @@ impl Socket {
             }
             _ => Err(bad("packet has an unknown form")),
         }
+    }
+
+    /// Length of the next packet, 0 at the end of the stream. Waits for either. Most packets are far
+    /// below the longest, and room for that would be page faults at each.
+    fn next_length(&self) -> io::Result<usize> {
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+        let (_, length) =
+            rustix::io::retry_on_intr(|| rustix::net::recv(&self.0, &mut [0u8; 1], flags))?;
+        Ok(length)
     }
 
     /// The peer's identity at the time it connected.
