@@ -1,6 +1,5 @@
 //! `create`: everything but the program.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,9 +19,21 @@ use super::{Failure, delete, home, record};
 use crate::cli::{BundleArgs, CgroupManager, Global};
 use crate::log::{self, Log};
 
+/// How the caller goes on with what [`make`] makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It leaves; another process starts the container.
+    Leave,
+    /// It starts the container itself, and leaves then.
+    Start,
+    /// It starts the container itself, and stays with it.
+    Stay,
+}
+
 /// A container that was made, with its place in the store.
 pub(super) struct Made {
     pub(super) created: Created,
+    pub(super) record: Record,
     pub(super) _lock: Lock,
 }
 
@@ -32,19 +43,19 @@ pub(super) fn run(
     args: &BundleArgs,
     log: &Log,
 ) -> Result<ExitCode, Failure> {
-    let made = make(global, store, args, log, true)?;
+    let made = make(global, store, args, log, Next::Leave)?;
     made.created.leave()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes the container and its record; after a failure nothing is left. With `detached`, a terminal
-/// goes to the console socket, which is then needed.
+/// Makes the container and its record; after a failure nothing is left. Unless the caller stays, a
+/// terminal goes to the console socket, which is then needed.
 pub(super) fn make(
     global: &Global,
     store: &Store,
     args: &BundleArgs,
     log: &Log,
-    detached: bool,
+    next: Next,
 ) -> Result<Made, Failure> {
     let bundle = std::path::absolute(&args.bundle).map_err(Failure::io("resolve --bundle"))?;
     let (spec, ignored) = spec::load_of_engine(&bundle.join("config.json"))?;
@@ -65,15 +76,21 @@ pub(super) fn make(
         .map_err(Failure::io("mark descriptors close-on-exec"))?;
     plan.process.new_keyring = !args.no_new_keyring;
     plan.rootfs.no_pivot = args.no_pivot;
-    check_terminal(args, plan.process.terminal, detached)?;
+    check_terminal(args, plan.process.terminal, next != Next::Stay)?;
+    let mut record = new_record(&spec, &plan, args)?;
     let (directory, lock) = store.reserve(&args.id)?;
     crash_point!("create: directory made");
     let kept = match global.record {
         Some(_) => record::keep(store, &plan),
         None => Ok(()),
     };
-    let made = kept.and_then(|()| launch_and_record(store, &spec, &plan, &directory, args));
-    let created = made.inspect_err(|_| {
+    let gate = || match next {
+        Next::Leave => Gate::at(&directory.join("start.sock")),
+        Next::Start | Next::Stay => Ok(Gate::Parent),
+    };
+    let made = kept.and_then(|()| launch_and_record(store, &spec, &plan, &mut record, gate));
+    let handed = made.and_then(|mut created| hand_over(&mut created, args).map(|()| created));
+    let created = handed.inspect_err(|_| {
         // What failed is more worth telling than this. The process went with its handle.
         if let Err(failure) = delete::undo(store, &args.id, log) {
             log.warn(&failure.to_string());
@@ -91,6 +108,7 @@ pub(super) fn make(
     log.debug(|| format!("container `{}` is process {}", args.id, created.pid()));
     Ok(Made {
         created,
+        record,
         _lock: lock,
     })
 }
@@ -127,20 +145,17 @@ fn check_terminal(args: &BundleArgs, terminal: bool, detached: bool) -> Result<(
     }
 }
 
-fn launch_and_record(
-    store: &Store,
-    spec: &Spec,
-    plan: &Plan,
-    directory: &Path,
-    args: &BundleArgs,
-) -> Result<Created, Failure> {
+/// The record of a container whose process is not there yet.
+fn new_record(spec: &Spec, plan: &Plan, args: &BundleArgs) -> Result<Record, Failure> {
     let cgroup = match plan.cgroup.mode {
         CgroupMode::Disabled => None,
         CgroupMode::Managed { .. } | CgroupMode::Systemd { .. } => {
             Some(Host::probe()?.mount.join(&plan.cgroup.path))
         }
     };
-    let mut record = Record {
+    let scope = plan.cgroup.scope.as_ref();
+    let annotations = spec.annotations().iter().flatten();
+    Ok(Record {
         oci_version: spec.version().clone(),
         id: plan.id.clone(),
         bundle: plan.bundle.clone(),
@@ -149,39 +164,38 @@ fn launch_and_record(
         start_time: 0,
         created: log::now(),
         cgroup,
-        scope: plan
-            .cgroup
-            .scope
-            .as_ref()
-            .map(|scope| scope.unit().to_owned()),
+        scope: scope.map(|scope| scope.unit().to_owned()),
         no_new_keyring: args.no_new_keyring,
-        annotations: spec
-            .annotations()
-            .iter()
-            .flatten()
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect::<BTreeMap<_, _>>(),
-    };
-    store.save(&mut record)?; // before the first effect: a crash from here on leaves a record to delete
+        late_hooks: !plan.hooks.poststart.is_empty() || !plan.hooks.poststop.is_empty(),
+        annotations: annotations.map(|(k, v)| (k.clone(), v.clone())).collect(),
+    })
+}
+
+fn launch_and_record(
+    store: &Store,
+    spec: &Spec,
+    plan: &Plan,
+    record: &mut Record,
+    gate: impl FnOnce() -> std::io::Result<Gate>,
+) -> Result<Created, Failure> {
+    store.save(record)?; // before the first effect: a crash from here on leaves a record to delete
     crash_point!("create: record saved");
     let spec_text = serde_json::to_vec(spec)
         .map_err(|e| Failure::Usage(format!("cannot keep the spec: {e}")))?;
     store.put(&plan.id, "config.json", &spec_text)?;
     crash_point!("create: spec kept");
-    let gate =
-        Gate::at(&directory.join("start.sock")).map_err(Failure::io("make the start socket"))?;
+    let gate = gate().map_err(Failure::io("make the start socket"))?;
     crash_point!("create: gate made");
     let io = if plan.process.terminal {
         ProcessIo::Terminal { size: None }
     } else {
         own_streams()?
     };
-    let mut created = launch::create_at(plan, io, gate)?;
+    let created = launch::create_at(plan, io, gate)?;
     crash_point!("create: child ready");
     record.pid = created.pid();
-    store.save(&mut record)?;
+    store.save(record)?;
     crash_point!("create: pid recorded");
-    hand_over(&mut created, args)?;
     Ok(created)
 }
 

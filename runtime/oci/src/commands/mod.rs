@@ -78,10 +78,10 @@ fn kept_spec(store: &Store, id: &str) -> Result<Spec, Failure> {
 
 /// The hooks of the container's kept spec, and the state that they read.
 fn late_hooks(store: &Store, record: &Record, status: &str) -> Result<(Hooks, Vec<u8>), Failure> {
-    let spec = kept_spec(store, &record.id)?;
-    if spec.hooks().is_none() {
+    if !record.late_hooks {
         return Ok((Hooks::default(), Vec::new()));
     }
+    let spec = kept_spec(store, &record.id)?;
     let source = Source {
         id: record.id.clone(),
         bundle: record.bundle.clone(),

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use berth_oci::launch::{self, LaunchError, ProcessIo, Running};
+use berth_oci::launch::{self, Created, LaunchError, ProcessIo, Running};
 use berth_oci::plan::{ExecPlan, Plan};
 use berth_oci::record::{self, Record, Refused, Requested};
 use berth_oci::state::{self, StateError, Store};
@@ -68,9 +68,7 @@ impl Records {
         if self.0.is_none() {
             return Ok(launch::open_gate(&store.gate(id)?)?);
         }
-        let kept = kept(store, id)?;
-        let requested: Requested = serde_json::from_slice(&kept)
-            .map_err(|error| Failure::Usage(format!("the state of `{id}` is damaged: {error}")))?;
+        let requested = requested(store, id)?;
         let gate = store.gate(id)?;
         let started = launch::open_gate_verified(&gate, container.pid, &requested);
         let record = started.map_err(|refused| self.refused(refused))?;
@@ -80,6 +78,25 @@ impl Records {
                 let _ = process::pidfd_send_signal(init, libc::SIGKILL);
             }
         })
+    }
+
+    /// Lets a container start that this process has made, verified.
+    pub(super) fn start_held(
+        &mut self,
+        store: &Store,
+        created: Created,
+        id: &str,
+    ) -> Result<Running, Failure> {
+        if self.0.is_none() {
+            return Ok(created.start()?);
+        }
+        let started = created.start_verified(&requested(store, id)?);
+        let (running, record) = started.map_err(|refused| self.refused(refused))?;
+        self.append(record).inspect_err(|_| {
+            let _ = process::pidfd_send_signal(&running, libc::SIGKILL);
+            let _ = process::wait(&running);
+        })?;
+        Ok(running)
     }
 
     /// Starts a further process, verified.
@@ -126,6 +143,11 @@ impl Records {
         let step = "compare the limits with what was asked";
         Err(LaunchError::refused(launch::Stage::Verify, step, wrong.join("; ")).into())
     }
+}
+
+fn requested(store: &Store, id: &str) -> Result<Requested, Failure> {
+    serde_json::from_slice(&kept(store, id)?)
+        .map_err(|error| Failure::Usage(format!("the state of `{id}` is damaged: {error}")))
 }
 
 /// What `create` kept.

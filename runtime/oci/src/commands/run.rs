@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use berth_oci::state::Store;
 
+use super::create::{self, Next};
 use super::record::Records;
-use super::{Failure, create, delete, foreground, start};
+use super::{Failure, delete, foreground, start};
 use crate::cli::{Global, RunArgs};
 use crate::log::Log;
 
@@ -16,7 +17,8 @@ pub(super) fn run(
     records: &mut Records,
     log: &Log,
 ) -> Result<ExitCode, Failure> {
-    let mut made = create::make(global, store, &args.bundle, log, args.detach)?;
+    let next = if args.detach { Next::Start } else { Next::Stay };
+    let mut made = create::make(global, store, &args.bundle, log, next)?;
     let id = &args.bundle.id;
     let session = match foreground::Session::open(made.created.take_console()) {
         Ok(session) => session,
@@ -26,12 +28,10 @@ pub(super) fn run(
             return Err(error);
         }
     };
-    // Leaving comes first: the child opens its gate only when its creator is done with it.
-    let running = made.created.leave()?;
-    if let Err(error) = start::start(store, id, records, log) {
+    let started = start::start_held(store, made.created, &made.record, records);
+    let running = started.inspect_err(|_| {
         let _ = delete::delete(store, id, true, log); // why it did not start matters more
-        return Err(error);
-    }
+    })?;
     drop(made._lock);
     if args.detach {
         return Ok(ExitCode::SUCCESS);

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use berth_oci::hooks;
-use berth_oci::launch::Stage;
+use berth_oci::launch::{Created, Running, Stage};
 use berth_oci::state::{Record, Status, Store};
 use berth_sys::crash_point;
 
@@ -51,6 +51,19 @@ pub(super) fn start(
             log.warn(&failure.to_string());
         }
     })
+}
+
+/// Starts a container that the caller made, has locked and still holds.
+pub(super) fn start_held(
+    store: &Store,
+    created: Created,
+    record: &Record,
+    records: &mut Records,
+) -> Result<Running, Failure> {
+    let running = records.start_held(store, created, &record.id)?;
+    crash_point!("start: program executed");
+    run_poststart(store, record)?;
+    Ok(running)
 }
 
 fn run_poststart(store: &Store, record: &Record) -> Result<(), Failure> {

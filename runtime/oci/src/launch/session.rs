@@ -38,9 +38,8 @@ pub(super) fn exec(
     plan: &ExecPlan,
     io: ProcessIo,
 ) -> Result<(Running, Option<OwnedFd>), LaunchError> {
-    let (child, channel) = make(plan, io)?;
-    let ordered = parent::order(&channel);
-    match ordered.and_then(|()| parent::listen_for_exec(&channel, None)) {
+    let (child, channel) = make(plan, io, false)?;
+    match parent::listen_for_exec(&channel, None) {
         Ok(report) => Ok((Running::from(child), report.console)),
         Err(error) => Err(parent::reap(child, error)),
     }
@@ -54,7 +53,7 @@ pub(super) fn exec_verified(
 ) -> Result<Executed, Refused> {
     #[cfg(feature = "test-util")]
     let plan = &crate::fault::further(plan);
-    let (child, channel) = make(plan, io)?;
+    let (child, channel) = make(plan, io, true)?;
     match verify(&child, &channel, requested) {
         Ok((record, console)) => Ok(Executed {
             running: Running::from(child),
@@ -84,8 +83,8 @@ fn verify(
     Ok((watch.finish()?, report.console.or(console)))
 }
 
-/// Makes the process, up to the wait for its last order.
-fn make(plan: &ExecPlan, io: ProcessIo) -> Result<(Child, Channel), LaunchError> {
+/// Makes the process, `ordered` up to the wait for its last order.
+fn make(plan: &ExecPlan, io: ProcessIo, ordered: bool) -> Result<(Child, Channel), LaunchError> {
     let target = process::pidfd_open(plan.target_pid).at(Stage::Clone, || {
         format!("open the container's process {}", plan.target_pid)
     })?;
@@ -98,6 +97,7 @@ fn make(plan: &ExecPlan, io: ProcessIo) -> Result<(Child, Channel), LaunchError>
         target: target.as_fd(),
         join,
         users,
+        ordered,
     };
     let mut born = |cgroup: Option<&Cgroup>| {
         let watched = cgroup.filter(|_| !plan.wait_while_frozen);
@@ -119,12 +119,7 @@ fn make(plan: &ExecPlan, io: ProcessIo) -> Result<(Child, Channel), LaunchError>
             let by_birth = NamespaceKind::Pid.flag();
             parent::clone_into(Some(target.as_fd()), &args, || child(foreign & !by_birth))
         } else {
-            clone_unseen(
-                plan,
-                (target.as_fd(), foreign),
-                (&args, watched),
-                &mut inside,
-            )
+            clone_unseen(plan, (entry(0), foreign), (&args, watched), &mut inside)
         }
     };
     let mut cgroup = open_group(plan)?;
@@ -220,21 +215,16 @@ fn enter_as_owner(target: BorrowedFd<'_>, flags: i32) -> Result<(), LaunchError>
 /// not (CVE-2016-9962).
 fn clone_unseen(
     plan: &ExecPlan,
-    (target, foreign): (BorrowedFd<'_>, i32),
+    (entry, foreign): (Entry<'_>, i32),
     (args, watched): (&CloneArgs<'_>, Option<&Cgroup>),
     inside: &mut Option<(Channel, ProcessIo)>,
 ) -> Result<Child, LaunchError> {
     users::usher_in(args, watched, |channel| {
         let gone = || LaunchError::refused(Stage::Clone, "clone the child", "it was cloned before");
         let (theirs, io) = inside.take().ok_or_else(gone)?;
-        let mut keep = vec![channel.as_fd(), theirs.as_fd(), target];
+        let mut keep = vec![channel.as_fd(), theirs.as_fd(), entry.target];
         keep.extend(stdio::borrowed(&io));
-        enter_ahead(plan, target, foreign, &keep)?;
-        let entry = Entry {
-            target,
-            join: 0,
-            users: false,
-        };
+        enter_ahead(plan, entry.target, foreign, &keep)?;
         users::clone_sibling(&SIBLING, channel, || run(plan, &entry, theirs, &io))
     })
 }
@@ -262,6 +252,8 @@ struct Entry<'a> {
     join: i32,
     /// Whether it has a user namespace of its own.
     users: bool,
+    /// Whether the program waits for an order: the parent watches this process, or looks at it first.
+    ordered: bool,
 }
 
 fn run(plan: &ExecPlan, entry: &Entry<'_>, channel: Channel, io: &ProcessIo) -> i32 {
@@ -310,7 +302,9 @@ fn prepare(
     schedule::settle_on(plan.process.schedule.final_cpus.as_ref())?;
     let last = confine::confine(&plan.process, &proc, channel)?;
     let program = find_program(&plan.process)?;
-    await_order(channel)?;
+    if entry.ordered {
+        await_order(channel)?;
+    }
     Ok((program, last))
 }
 

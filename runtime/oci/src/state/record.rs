@@ -63,8 +63,16 @@ pub struct Record {
     /// Whether its processes keep the session keyring of who makes them.
     #[serde(default)]
     pub no_new_keyring: bool,
+    /// Whether the spec has hooks for later than `create`: only for them it is read again.
+    #[serde(default = "assumed")]
+    pub late_hooks: bool,
     /// Annotations of the spec.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// A record of a release that did not note it may have hooks.
+fn assumed() -> bool {
+    true
 }
 
 impl Record {
@@ -144,6 +152,7 @@ mod tests {
             cgroup: None,
             scope: None,
             no_new_keyring: false,
+            late_hooks: false,
             annotations: BTreeMap::new(),
         };
         assert!(record.init().unwrap().is_some());

@@ -210,6 +210,7 @@ impl Store {
             cgroup: text("cgroup").map(PathBuf::from).or_else(kept),
             scope: text("scope"),
             no_new_keyring: false,
+            late_hooks: true,
             annotations: std::collections::BTreeMap::new(),
         })
     }
