@@ -386,17 +386,28 @@ impl Cgroup {
 
     /// Hands the controllers down, one at a time: one that the kernel refuses (EBUSY where processes
     /// sit here, ENOENT where it is not ours) must not keep the others back.
+    ///
+    /// A group with processes hands nothing down. The kernel would not refuse the controllers that
+    /// know threads, but the groups below would be fit for threads alone (cgroup-v2.rst, "Threads").
     fn delegate(&self, controllers: &BTreeSet<String>) {
         let Ok(present) = self.read("cgroup.subtree_control") else {
             return;
         };
         let present: BTreeSet<&str> = present.split_whitespace().collect();
-        for controller in controllers
-            .iter()
-            .filter(|name| !present.contains(name.as_str()))
-        {
+        let is_absent = |name: &&String| !present.contains(name.as_str());
+        let absent: Vec<&String> = controllers.iter().filter(is_absent).collect();
+        if absent.is_empty() || self.is_inner_with_processes() {
+            return;
+        }
+        for controller in absent {
             let _ = self.write("cgroup.subtree_control", &format!("+{controller}"));
         }
+    }
+
+    /// Whether processes sit in this very group; in the root of the hierarchy they may.
+    fn is_inner_with_processes(&self) -> bool {
+        let is_root = self.read("cgroup.type").is_err();
+        !is_root && self.processes().is_ok_and(|found| !found.is_empty())
     }
 }
 
