@@ -6,6 +6,7 @@
 # RUNTIME_NAME  its name
 # CGROUPS       cgroupfs or systemd: who makes the cgroups
 # SCRATCH       an empty folder on a disk
+# XTASK, PAUSE  `cargo xtask`, for its CRI client, and a program that holds a sandbox
 
 set -u
 BUSYBOX=127.0.0.1:5000/busybox:latest

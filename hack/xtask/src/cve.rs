@@ -85,6 +85,14 @@ pub fn ours() -> Result<PathBuf> {
     named(&dist::build_static(&[(OURS, OURS)], "static")?, OURS)
 }
 
+/// Our own runtime with its faults and crash points, which a shipped one has not.
+pub fn faulty() -> Result<PathBuf> {
+    preflight::ensure(&preflight::BUILD)?;
+    let mut command = dist::static_command("dev")?;
+    command.args(["--package", OURS, "--bin", OURS, "--features", "test-util"]);
+    named(&dist::build_programs(&mut command)?, OURS)
+}
+
 fn program(name: &str) -> Result<PathBuf> {
     match name {
         "berth" => ours(),

@@ -10,6 +10,9 @@ const REQUIRE_ALL: &str = "BERTH_REQUIRE_ALL";
 /// How many times longer than elsewhere anything may take here.
 const PATIENCE: &str = "BERTH_TEST_PATIENCE";
 
+/// Set to `1` on a machine that is thrown away afterwards.
+const DISPOSABLE: &str = "BERTH_TEST_DISPOSABLE";
+
 /// Something a test needs of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -23,6 +26,9 @@ pub enum Need {
     SysResource,
     /// AppArmor enabled in the kernel.
     AppArmor,
+    /// A machine that ends with the tests, so that what cannot be undone may be done: the
+    /// reference VM, which says so by `BERTH_TEST_DISPOSABLE=1`.
+    Disposable,
     /// This program in `$PATH`.
     Program(&'static str),
     /// This file or folder.
@@ -81,6 +87,10 @@ impl Need {
                 let enabled = read("/sys/module/apparmor/parameters/enabled");
                 (enabled.trim() == "Y", "AppArmor is not enabled".to_owned())
             }
+            Self::Disposable => (
+                std::env::var(DISPOSABLE).is_ok_and(|value| value == "1"),
+                "the machine outlives the test".to_owned(),
+            ),
             Self::Program(name) => (in_path(name), format!("no {name} in PATH")),
             Self::File(path) => (Path::new(path).exists(), format!("no {path}")),
         };

@@ -11,4 +11,4 @@ mod runtime;
 pub use bundle::Bundle;
 pub use profile::Profile;
 pub use report::Report;
-pub use runtime::{Container, Output, runtime};
+pub use runtime::{Container, Output, faulty, runtime};

@@ -33,6 +33,30 @@ fn built() -> anyhow::Result<PathBuf> {
     Ok(folder.join("berth-oci"))
 }
 
+/// A copy in `folder` of the runtime with the faults of `berth_oci::fault` and the points of
+/// `berth_oci::crash`: of `BERTH_TEST_FAULTY_RUNTIME`, or of one that is built for it.
+pub fn faulty(folder: &Path) -> anyhow::Result<PathBuf> {
+    let copy = folder.join("berth-oci");
+    if let Some(prebuilt) = std::env::var_os("BERTH_TEST_FAULTY_RUNTIME") {
+        std::fs::copy(prebuilt, &copy)?;
+        return Ok(copy);
+    }
+    // known before the build, which takes the same place
+    let ordinary = runtime();
+    let args = [
+        "build",
+        "--quiet",
+        "--package",
+        "berth-oci",
+        "--features",
+        "test-util",
+    ];
+    let status = Command::new(env!("CARGO")).args(args).status()?;
+    anyhow::ensure!(status.success(), "cargo build failed");
+    std::fs::copy(ordinary, &copy)?;
+    Ok(copy)
+}
+
 /// How a call ended.
 #[derive(Debug, Clone)]
 pub struct Output {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,26 +31,6 @@ const VERBS: [&[&str]; 5] = [
     &["kill", "crash", "WINCH"],
     &["delete", "--force", "crash"],
 ];
-
-/// The runtime with its crash points, built beside the ordinary one and kept out of its way.
-fn crashing_runtime(folder: &Path) -> anyhow::Result<PathBuf> {
-    let ordinary = berth_test_oci::runtime();
-    let args = [
-        "build",
-        "--quiet",
-        "--package",
-        "berth-oci",
-        "--features",
-        "test-util",
-    ];
-    anyhow::ensure!(
-        Command::new(env!("CARGO")).args(args).status()?.success(),
-        "cargo build failed"
-    );
-    let copy = folder.join("berth-oci");
-    fs::copy(ordinary, &copy)?;
-    Ok(copy)
-}
 
 fn call(
     runtime: &Path,
@@ -86,7 +66,7 @@ fn root_a_forced_delete_repairs_every_crash() {
         );
         let bundle = bundle.with(|spec| spec["linux"]["cgroupsPath"] = json!(format!("/{path}")));
         fs::write(bundle.folder().join("config.json"), bundle.spec.to_string())?;
-        let runtime = crashing_runtime(bundle.folder())?;
+        let runtime = berth_test_oci::faulty(bundle.folder())?;
         let cgroup = Host::probe()?.mount.join(&path);
         for point in POINTS {
             let mut killed = false;

@@ -245,7 +245,7 @@ fn root_every_fault_refuses_the_start_and_the_exec() {
         });
         fs::write(bundle.folder().join("config.json"), bundle.spec.to_string())?;
         let host = Host::probe()?;
-        let runtime = faulty_runtime(bundle.folder())?;
+        let runtime = berth_test_oci::faulty(bundle.folder())?;
         let sound = faulty(&runtime, &bundle, "", &["run", "fault"])?;
         let errors = String::from_utf8_lossy(&sound.stderr);
         assert!(
@@ -275,7 +275,7 @@ fn every_fault_refuses_the_exec() -> anyhow::Result<()> {
     let container = bundle.container()?;
     assert_eq!(container.create()?.code, 0);
     container.call(&["start", "ID"])?.expect_ok()?;
-    let runtime = faulty_runtime(bundle.folder())?;
+    let runtime = berth_test_oci::faulty(bundle.folder())?;
     let id = container.id.as_str();
     let exec = ["exec", id, "/bin/testinit", "echo", "ran"];
     let sound = faulty(&runtime, &bundle, "", &exec)?;
@@ -330,7 +330,7 @@ fn root_a_profile_that_is_not_entered_refuses_the_start() {
 /// Without a fault the program runs; with each of `faults` the start is refused by its field.
 fn refused_for(bundle: Bundle, faults: &[(&str, &str)]) -> anyhow::Result<()> {
     fs::write(bundle.folder().join("config.json"), bundle.spec.to_string())?;
-    let runtime = faulty_runtime(bundle.folder())?;
+    let runtime = berth_test_oci::faulty(bundle.folder())?;
     let sound = faulty(&runtime, &bundle, "", &["run", "fault"])?;
     let errors = String::from_utf8_lossy(&sound.stderr);
     assert!(
@@ -342,24 +342,4 @@ fn refused_for(bundle: Bundle, faults: &[(&str, &str)]) -> anyhow::Result<()> {
         assert_refused(&output, fault, field);
     }
     Ok(())
-}
-
-/// The runtime with its faults, built beside the ordinary one and kept out of its way.
-fn faulty_runtime(folder: &Path) -> anyhow::Result<std::path::PathBuf> {
-    let ordinary = berth_test_oci::runtime();
-    let args = [
-        "build",
-        "--quiet",
-        "--package",
-        "berth-oci",
-        "--features",
-        "test-util",
-    ];
-    anyhow::ensure!(
-        Command::new(env!("CARGO")).args(args).status()?.success(),
-        "cargo build failed"
-    );
-    let copy = folder.join("berth-oci");
-    fs::copy(ordinary, &copy)?;
-    Ok(copy)
 }

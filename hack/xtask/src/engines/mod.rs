@@ -1,6 +1,7 @@
 //! `cargo xtask engines`: container engines with runc and with berth-oci, the same script for
 //! both, what they print compared.
 
+mod cri;
 mod transcript;
 
 use std::fs;
@@ -22,6 +23,8 @@ const RUNTIMES: [(&str, &str); 2] = [
     ("runc", "/data/runc"),
     ("berth-oci", "/data/dist/berth-oci"),
 ];
+/// What holds the sandboxes of containerd.
+const PAUSE: &str = "/data/dist/berth-pause";
 /// The VM is stopped after this.
 const LIMIT: Duration = Duration::from_mins(60);
 /// Seconds after which a script hangs.
@@ -42,10 +45,15 @@ pub struct Options {
     /// Use the berth-oci of this folder instead of building it
     #[arg(long, hide = true)]
     prebuilt: Option<PathBuf>,
+    #[command(flatten)]
+    kubelet: cri::Pods,
 }
 
 /// Runs the scripts in one session of the VM and compares; fails where a step differs.
 pub fn run(options: &Options) -> Result<ExitCode> {
+    if options.kubelet.run()? {
+        return Ok(ExitCode::SUCCESS);
+    }
     let programs = match &options.prebuilt {
         Some(folder) => folder.canonicalize()?,
         None => dist::build()?,
@@ -132,6 +140,7 @@ fn script(programs: &Path, engines: &[&str], system: System) -> Result<String> {
             script.push_str(&format!(
                 "mkdir -p /data/{said}; SECONDS=0\n\
                  RUNTIME={path} RUNTIME_NAME={name} CGROUPS={cgroups} SCRATCH=/data/{said} \
+                 XTASK=/data/xtask PAUSE={PAUSE} \
                  timeout {SCRIPT_LIMIT} bash {program} >/mnt/rw/{said} 2>/mnt/rw/{said}.log\n\
                  echo \"exit $?\" >>/mnt/rw/{said}; echo \"{engine} with {name}: $SECONDS s\"\n"
             ));

@@ -46,10 +46,15 @@ pub struct Module {
 
 /// A Go that is new enough.
 pub fn find() -> Option<PathBuf> {
+    at_least(MINOR)
+}
+
+/// This machine's own Go, if its release is `1.minor` or later.
+pub fn at_least(minor: u32) -> Option<PathBuf> {
     let fixed = PathBuf::from("/usr/local/go/bin/go");
     let go = process::find("go").or_else(|| fixed.is_file().then_some(fixed))?;
     let version = process::output(Command::new(&go).args(["env", "GOVERSION"])).ok()?;
-    (minor(&version)? >= MINOR).then_some(go)
+    (minor_of(&version)? >= minor).then_some(go)
 }
 
 impl Module {
@@ -76,7 +81,7 @@ impl Module {
 }
 
 /// The minor number of `go1.26.8`.
-fn minor(version: &str) -> Option<u32> {
+fn minor_of(version: &str) -> Option<u32> {
     let rest = version.trim().strip_prefix("go1.")?;
     rest.split(|c: char| !c.is_ascii_digit())
         .next()?
@@ -90,8 +95,8 @@ mod tests {
 
     #[test]
     fn reads_the_minor_number_of_go() {
-        assert_eq!(minor("go1.26.8\n"), Some(26));
-        assert_eq!(minor("go1.27rc1"), Some(27));
-        assert_eq!(minor("devel +abc"), None);
+        assert_eq!(minor_of("go1.26.8\n"), Some(26));
+        assert_eq!(minor_of("go1.27rc1"), Some(27));
+        assert_eq!(minor_of("devel +abc"), None);
     }
 }

@@ -17,7 +17,7 @@ use crate::cache::Cache;
 use go::Module;
 
 pub use crun::crun;
-pub use go::find as find_go;
+pub use go::at_least as go_at_least;
 
 /// Flags of `cargo xtask peers`.
 #[derive(clap::Args)]

@@ -75,6 +75,12 @@ pub fn build(packages: &[&str]) -> Result<Vec<Binary>> {
 }
 
 impl Binary {
+    /// The package's folder and the name: a name alone may be another's too.
+    pub fn label(&self) -> String {
+        let folder = self.folder.file_name().unwrap_or_default();
+        format!("{}-{}", folder.display(), self.name)
+    }
+
     /// Whether the program has a test whose name contains `word`.
     pub fn has(&self, word: &str) -> bool {
         let listing = Command::new(&self.path)

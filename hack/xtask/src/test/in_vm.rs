@@ -1,5 +1,5 @@
-//! The VM ring: tests of limits and the tour in one session of the reference VM, where
-//! nothing may be skipped.
+//! The VM ring: tests that need what only the VM has and the tour, in one session of the
+//! reference VM, where nothing may be skipped.
 
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +22,10 @@ pub struct Session<'a> {
     pub programs: &'a Path,
     /// The test programs, each with root tests.
     pub binaries: &'a [Binary],
+    /// Those that change the machine for good: they run when all else is done.
+    pub last: &'a [Binary],
+    /// berth-oci with its faults and crash points.
+    pub faulty: &'a Path,
     /// Which of their tests.
     pub filter: &'a str,
     /// Arguments of `up` that take the tour; none without it.
@@ -42,10 +46,10 @@ impl Session<'_> {
             system: vm::System::Plain,
         })?;
         let mut total = Count::default();
-        for (number, binary) in self.binaries.iter().enumerate() {
-            let output = read(&share.path().join(number.to_string()));
+        for binary in self.binaries.iter().chain(self.last) {
+            let output = read(&share.path().join(binary.label()));
             let count = count(&output, Count::of_libtest(&output));
-            println!("  vm {}: {count}", binary.name);
+            println!("  vm {}: {count}", binary.label());
             total += count;
         }
         if let Some(short) = self.validation {
@@ -69,17 +73,14 @@ impl Session<'_> {
         let mut script = vm::setup(self.programs)?;
         let programs = vm::PROGRAMS;
         script.push_str(&format!(
-            "export BERTH_REQUIRE_ALL=1 BERTH_TEST_PATIENCE=10 BERTH_DIST={programs} \
-             BERTH_TEST_RUNTIME={programs}/berth-oci BERTH_PAUSE={programs}/berth-pause\n"
+            "export BERTH_REQUIRE_ALL=1 BERTH_TEST_PATIENCE=10 BERTH_TEST_DISPOSABLE=1 \
+             BERTH_DIST={programs} BERTH_PAUSE={programs}/berth-pause \
+             BERTH_TEST_RUNTIME={programs}/berth-oci BERTH_TEST_FAULTY_RUNTIME=/data/faulty\n\
+             cp {} /data/faulty\n",
+            vm::in_guest(self.faulty)
         ));
-        let filter = vm::quote(self.filter);
-        for (number, binary) in self.binaries.iter().enumerate() {
-            let program = vm::quote(&binary.path.display().to_string());
-            let folder = vm::quote(&binary.folder.display().to_string());
-            script.push_str(&format!(
-                "cd {folder}; timeout {PROGRAM_LIMIT} {program} {filter} --test-threads=1 \
-                 --show-output >/mnt/rw/{number} 2>&1\n"
-            ));
+        for binary in self.binaries {
+            script.push_str(&self.call(binary));
         }
         if let Some(short) = self.validation {
             script.push_str(&short.script());
@@ -88,8 +89,23 @@ impl Session<'_> {
             let tour = vm::tour_script(self.tour);
             script.push_str(&format!("(\n{tour}) >/mnt/rw/tour 2>&1\n"));
         }
+        for binary in self.last {
+            script.push_str(&self.call(binary));
+        }
         script.push_str("true\n");
         Ok(script)
+    }
+
+    /// Runs a test program.
+    fn call(&self, binary: &Binary) -> String {
+        let program = vm::quote(&binary.path.display().to_string());
+        let folder = vm::quote(&binary.folder.display().to_string());
+        format!(
+            "cd {folder}; timeout {PROGRAM_LIMIT} {program} {} --test-threads=1 \
+             --show-output >/mnt/rw/{} 2>&1\n",
+            vm::quote(self.filter),
+            binary.label(),
+        )
     }
 }
 

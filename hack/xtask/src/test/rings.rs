@@ -13,9 +13,21 @@ use crate::{cve, dist, preflight, process, tidy};
 
 /// Tests whose name holds this need root and a machine to change.
 const ROOT: &str = "root_";
-/// Packages of the tests that only the VM can take, each in its `tests/limits.rs`.
+/// Packages with tests that need what only the VM has.
 const VM_PACKAGES: [&str; 3] = ["berth-test-oci", "berth-test-cri", "berth-test-node"];
-const VM_PROGRAM: &str = "limits";
+/// Those programs: limits, and what has to hold on the VM's kernel as well.
+const VM_PROGRAMS: [&str; 8] = [
+    "oci-limits",
+    "cri-limits",
+    "node-limits",
+    "oci-userns",
+    "oci-joins",
+    "oci-rootless",
+    "oci-record",
+    "oci-crash",
+];
+/// After it nothing can be traced any more.
+const VM_LAST: &str = "oci-untraced";
 /// The tour of the VM ring.
 const VM_TOUR: [&str; 2] = ["up", "--smoke"];
 
@@ -82,26 +94,44 @@ pub fn smoke() -> Result<Count> {
     Count::of_smoke(&output).context("the tour ended without its last line")
 }
 
-/// The tests of limits first, then the tour, in one VM.
+/// The tests first, then the tour, in one VM.
 pub fn vm(filter: Option<&str>, prebuilt: Option<&Path>) -> Result<Count> {
     let programs = match prebuilt {
         Some(folder) => folder.canonicalize()?,
         None => dist::build()?,
     };
-    let mut binaries = root_binaries(&VM_PACKAGES)?;
-    binaries.retain(|binary| binary.name == VM_PROGRAM);
-    let validation = match filter {
-        None => Short::prepare()?,
-        Some(_) => None,
+    let (last, mut binaries): (Vec<_>, Vec<_>) = root_binaries(&VM_PACKAGES)?
+        .into_iter()
+        .partition(|binary| binary.label() == VM_LAST);
+    binaries.retain(|binary| VM_PROGRAMS.contains(&binary.label().as_str()));
+    let faulty = cve::faulty()?;
+    let mut lacking = Count::default();
+    let validation = match filter.is_none().then(Short::prepare) {
+        Some(Ok(short)) => Some(short),
+        Some(Err(error)) if require_all() => return Err(error),
+        Some(Err(error)) => {
+            lacking = Short::lacking(&error);
+            None
+        }
+        None => None,
     };
     let session = Session {
         programs: &programs,
         binaries: &binaries,
+        last: &last,
+        faulty: &faulty,
         filter: filter.unwrap_or(ROOT),
         tour: if filter.is_some() { &[] } else { &VM_TOUR },
         validation: validation.as_ref(),
     };
-    session.run()
+    let mut total = session.run()?;
+    total += lacking;
+    Ok(total)
+}
+
+/// Whether nothing may be skipped.
+fn require_all() -> bool {
+    std::env::var("BERTH_REQUIRE_ALL").is_ok_and(|value| value == "1")
 }
 
 fn root_binaries(packages: &[&str]) -> Result<Vec<Binary>> {

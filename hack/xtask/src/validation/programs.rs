@@ -6,15 +6,17 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::apt::{Apt, TRIXIE};
 use crate::cache::Cache;
-use crate::peers;
-use crate::process;
+use crate::{peers, preflight, process};
 
 /// The Go module and the releases of all it needs: the module itself names none. The
 /// runtime-spec is the last one that the programs compile with.
 const MODULE: &str = include_str!("go.mod.txt");
 const SUMS: &str = include_str!("go.sum.txt");
 const PATH: &str = "github.com/opencontainers/runtime-tools";
+/// The minor release of Go that the module file names.
+const GO: u32 = 23;
 /// What each program unpacks and what it runs inside.
 pub const BESIDE: [&str; 2] = ["rootfs-amd64.tar.gz", "runtimetest"];
 
@@ -24,10 +26,23 @@ pub fn ensure(cache: &Cache) -> Result<PathBuf> {
     cache
         .section("peers")?
         .artifact("validation", &recipe, |into| {
-            let go = peers::find_go().context("the validation programs need Go 1.26 or later")?;
+            let go = go(cache)?;
             eprintln!("xtask: building the validation programs of runtime-tools; this takes 20 s");
             build(&go, into)
         })
+}
+
+/// This machine's Go, or Debian trixie's unpacked into the cache.
+fn go(cache: &Cache) -> Result<PathBuf> {
+    if let Some(go) = peers::go_at_least(GO) {
+        return Ok(go);
+    }
+    let unpacked = cache.artifact("go", TRIXIE, |into| {
+        let why = "builds the OCI validation programs; unpacked, not installed";
+        preflight::say("golang-go", why);
+        Apt::suite(cache, TRIXIE)?.extract(&["golang-go"], into)
+    })?;
+    Ok(unpacked.join("usr/lib/go/bin/go"))
 }
 
 /// The names of the programs in the folder.

@@ -9,7 +9,7 @@ use super::report::Report;
 use super::{OURS, execute, programs};
 use crate::cache::Cache;
 use crate::test::Count;
-use crate::{peers, vm};
+use crate::vm;
 
 /// One or two of each kind; most others repeat the same checks inside a container.
 const PROGRAMS: [&str; 12] = [
@@ -35,14 +35,19 @@ pub struct Short {
 }
 
 impl Short {
-    /// Builds the programs; `None`, and why, where no Go can.
-    pub fn prepare() -> Result<Option<Self>> {
-        if peers::find_go().is_none() {
-            println!("  skipped: the OCI validation programs need Go");
-            return Ok(None);
-        }
+    /// Builds the programs, with what that needs.
+    pub fn prepare() -> Result<Self> {
         let programs = programs::ensure(&Cache::open()?)?;
-        Ok(Some(Self { programs }))
+        Ok(Self { programs })
+    }
+
+    /// What it counts where the programs cannot be had: their Go modules come from the network.
+    pub fn lacking(error: &anyhow::Error) -> Count {
+        println!("  skipped: the OCI validation programs: {error:#}");
+        Count {
+            skipped: PROGRAMS.len(),
+            ..Count::default()
+        }
     }
 
     /// What the guest does after [`vm::setup`].
