@@ -13,6 +13,7 @@ mod pod;
 mod runtime;
 mod sample;
 mod server;
+mod stages;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ pub struct Options {
     /// Pairs of runs a case
     #[arg(long, alias = "runs", default_value_t = 30)]
     pairs: usize,
-    /// Also count system calls and processes (oci; needs strace)
+    /// Also count system calls and processes, and tell where the time of a create goes (oci; needs strace)
     #[arg(long)]
     counts: bool,
     /// Use the programs of this folder instead of building them

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::monitor::Monitor;
 use super::runtime::Runtime;
 use super::sample::Comparison;
-use super::{Terms, counts, hierarchy};
+use super::{Terms, counts, hierarchy, stages};
 use crate::cache::Cache;
 use crate::signal::Interrupts;
 use crate::{bundle, peers};
@@ -86,6 +86,10 @@ pub fn run(
             note: String::new(),
         };
         sides.note = format!("cgroups: {hierarchy}; {}", sides.cgroups()?);
+        if terms.counts {
+            let parts = stages::of(&sides.ours, &bundles.brief, terms.pairs)?;
+            sides.note.push_str(&format!("; a create in ms: {parts}"));
+        }
         for case in &BRIEF {
             tell(&sides.compare(case, terms, &mut interrupts)?)?;
         }

@@ -73,6 +73,17 @@ impl Runtime {
         Ok(taken.as_secs_f64() * 1000.0)
     }
 
+    /// Creates a container, deletes it, and returns what the runtime told with `--debug`.
+    pub fn create_telling(&self, bundle: &Path) -> Result<String> {
+        let log = self.folder.join("log");
+        let (bundle, file) = (bundle.display().to_string(), log.display().to_string());
+        self.call(&["--debug", "--log", &file, "create", "--bundle", &bundle, ID])?;
+        self.call(&["delete", "--force", ID])?;
+        let text = fs::read_to_string(&log)?;
+        fs::remove_file(&log)?;
+        Ok(text)
+    }
+
     /// One process from the bundle to the exit.
     pub fn run(&self, bundle: &Path) -> Result<()> {
         self.call(&["run", "--bundle", &bundle.display().to_string(), ID])

@@ -106,6 +106,7 @@ pub(super) fn make(
         log.warn(what);
     }
     log.debug(|| format!("container `{}` is process {}", args.id, created.pid()));
+    log.debug(|| format!("time taken: {}", created.timings()));
     Ok(Made {
         created,
         record,

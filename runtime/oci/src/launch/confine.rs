@@ -37,11 +37,12 @@ pub(super) struct Confined<'a> {
 
 impl<'a> Pivoted<'a> {
     pub(super) fn confine(self) -> Result<Confined<'a>, LaunchError> {
-        let Pivoted { session, proc } = self;
+        let Pivoted { mut session, proc } = self;
         let process = &session.plan.process;
         let last = confine(process, &proc, &session.channel)?;
         drop(proc); // a handle to procfs must not reach the program
         let program = find_program(process)?;
+        session.laps.end(Stage::Confine);
         Ok(Confined {
             session,
             program,
@@ -66,7 +67,7 @@ impl<'a> Confined<'a> {
         }
         session
             .channel
-            .send(&ChildToParent::Ready, &[])
+            .send(&ChildToParent::Ready(session.laps.over()), &[])
             .at(Stage::AwaitStart, || "report to the parent".into())?;
         let channel = session
             .gate

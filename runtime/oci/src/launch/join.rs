@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::error::At;
 use super::joins::Joins;
+use super::laps::Laps;
 use super::protocol::{Channel, ChildToParent, ParentToChild};
 use super::rootfs::InNamespaces;
 use super::{Gate, LaunchError, ProcessIo, Stage, clocks, stdio};
@@ -29,6 +30,7 @@ pub(super) struct Session<'a> {
     pub(super) channel: Channel,
     pub(super) gate: Gate,
     pub(super) io: ProcessIo,
+    pub(super) laps: Laps,
 }
 
 /// The child before it has joined anything.
@@ -42,7 +44,7 @@ pub(super) struct Joining<'a> {
 impl<'a> Joining<'a> {
     pub(super) fn enter(self) -> Result<InNamespaces<'a>, LaunchError> {
         let Joining {
-            session,
+            mut session,
             joins,
             origin,
         } = self;
@@ -79,6 +81,7 @@ impl<'a> Joining<'a> {
         if !plan.hooks.create_runtime.is_empty() || !plan.net_devices.is_empty() {
             await_hooks(&session.channel)?;
         }
+        session.laps.end(Stage::Join);
         Ok(InNamespaces {
             session,
             proc,

@@ -14,6 +14,7 @@ mod gate;
 mod group;
 mod join;
 mod joins;
+mod laps;
 mod netdev;
 mod notify;
 mod own_ids;
@@ -33,6 +34,7 @@ use berth_sys::process::{self, Child};
 pub(crate) use error::At;
 pub use error::{LaunchError, Stage};
 pub use gate::{Gate, open_gate, open_gate_verified};
+pub use laps::Timings;
 
 use crate::cgroup::NotEnforced;
 use crate::plan::{ExecPlan, Plan, PodPlan};
@@ -67,6 +69,7 @@ pub struct Created {
     console: Option<OwnedFd>,
     degraded: Vec<String>,
     not_enforced: Vec<NotEnforced>,
+    timings: Timings,
 }
 
 impl Created {
@@ -76,13 +79,18 @@ impl Created {
         report: parent::Report,
         not_enforced: Vec<NotEnforced>,
     ) -> Created {
-        let parent::Report { console, degraded } = report;
+        let parent::Report {
+            console,
+            degraded,
+            timings,
+        } = report;
         Created {
             child: Some(child),
             channel,
             console,
             degraded,
             not_enforced,
+            timings,
         }
     }
 
@@ -115,6 +123,11 @@ impl Created {
     /// Limits which the host's cgroups do not enforce.
     pub fn not_enforced(&self) -> &[NotEnforced] {
         &self.not_enforced
+    }
+
+    /// How long each part took.
+    pub fn timings(&self) -> &Timings {
+        &self.timings
     }
 
     /// Lets the process run the container's program. Returns when it was executed; after a failure

@@ -10,8 +10,9 @@ use super::error::At;
 use super::group::Group;
 use super::join::{Joining, Session};
 use super::joins::{self, Joins};
+use super::laps::Laps;
 use super::protocol::{Channel, ChildToParent, ParentToChild};
-use super::{Created, Gate, LaunchError, ProcessIo, Stage, netdev, stdio, users};
+use super::{Created, Gate, LaunchError, ProcessIo, Stage, Timings, netdev, stdio, users};
 use crate::cgroup::Cgroup;
 use crate::hooks;
 use crate::plan::Plan;
@@ -27,20 +28,25 @@ const FAILED: i32 = 1;
 pub(super) struct Report {
     pub(super) console: Option<OwnedFd>,
     pub(super) degraded: Vec<String>,
+    pub(super) timings: Timings,
 }
 
 pub(super) fn create(plan: &Plan, io: ProcessIo, gate: Gate) -> Result<Created, LaunchError> {
     #[cfg(feature = "test-util")]
     let plan = &crate::fault::container(plan);
+    let mut laps = Laps::begin();
     let mut group = Group::prepare(&plan.cgroup)?;
+    laps.end(Stage::Cgroup);
     let not_enforced = group
         .as_mut()
         .map(|group| std::mem::take(&mut group.not_enforced));
     let cgroup = group.as_ref().map(|group| &group.cgroup);
     let made = clone_child(plan, io, gate, cgroup).and_then(|(child, channel)| {
+        laps.end(Stage::Clone);
         crash_point!("create: child cloned");
         match listen(&channel, &child, plan) {
-            Ok(report) => {
+            Ok(mut report) => {
+                report.timings = laps.over().then(report.timings);
                 let not_enforced = not_enforced.unwrap_or_default();
                 Ok(Created::new(child, channel, report, not_enforced))
             }
@@ -67,6 +73,7 @@ fn clone_child(
         channel: theirs,
         gate,
         io,
+        laps: Laps::begin(),
     };
     let cgroup = cgroup.map(AsFd::as_fd);
     // The session is gone on return: the child's end of the channel, its streams and its gate.
@@ -144,12 +151,13 @@ pub(super) fn clone_into(
 }
 
 /// The child, from its first to its last instruction before the program.
-pub(super) fn run(session: Session<'_>, joins: Joins, origin: Origin) -> i32 {
+pub(super) fn run(mut session: Session<'_>, joins: Joins, origin: Origin) -> i32 {
     let mut keep: Vec<BorrowedFd<'_>> = vec![session.channel.as_fd()];
     keep.extend(session.gate.as_fd());
     keep.extend(stdio::borrowed(&session.io));
     keep.extend(joins.borrowed());
     keep.extend(origin.descriptors());
+    session.laps = Laps::begin();
     let closed = process::close_inherited_from(3 + session.plan.process.preserve_fds, &keep);
     // A second handle for the report, since the stages consume the session.
     let report = session.channel.try_clone();
@@ -197,7 +205,11 @@ fn listen(channel: &Channel, child: &Child, plan: &Plan) -> Result<Report, Launc
                 ran.at(Stage::Hook, || "let the child go on".into())?;
             }
             Some((ChildToParent::Born(_), _)) => {}
-            Some((ChildToParent::Ready | ChildToParent::Listener(_), _)) => return Ok(report),
+            Some((ChildToParent::Ready(timings), _)) => {
+                report.timings = timings;
+                return Ok(report);
+            }
+            Some((ChildToParent::Listener(_), _)) => return Ok(report),
             Some((ChildToParent::Failed(error), _)) => return Err(error),
             None => {
                 let end = process::wait(child.pidfd())
@@ -236,7 +248,7 @@ pub(super) fn listen_for_ready(channel: &Channel) -> Result<Report, LaunchError>
                 ChildToParent::Born(_) | ChildToParent::Joined | ChildToParent::Listener(_),
                 _,
             )) => {}
-            Some((ChildToParent::Ready, _)) => return Ok(report),
+            Some((ChildToParent::Ready(_), _)) => return Ok(report),
             Some((ChildToParent::Failed(error), _)) => return Err(error),
             None => {
                 let reason = "it ended early";
@@ -268,7 +280,8 @@ pub(super) fn listen_for_exec(
             Some((ChildToParent::Listener(handover), fds)) => {
                 pipes.push(handover.complete(fds)?);
             }
-            Some((ChildToParent::Born(_) | ChildToParent::Joined | ChildToParent::Ready, _)) => {}
+            Some((ChildToParent::Born(_) | ChildToParent::Joined | ChildToParent::Ready(_), _)) => {
+            }
             Some((ChildToParent::Failed(error), _)) => return Err(error),
             None => return Ok(report),
         }

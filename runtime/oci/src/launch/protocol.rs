@@ -21,8 +21,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use berth_sys::seqpacket::{PeerCred, Socket};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::LaunchError;
 use super::notify::Handover;
+use super::{LaunchError, Timings};
 
 /// From the child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +35,8 @@ pub(crate) enum ChildToParent {
     Born(i32),
     /// The namespaces exist; devices may come, and hooks of the parent may run.
     Joined,
-    /// Only execve is left.
-    Ready,
+    /// Only execve is left; a container's parts took this long.
+    Ready(Timings),
     /// The seccomp filter that is loaded next notifies; a pipe and a pidfd come along.
     Listener(Handover),
     /// It is over.

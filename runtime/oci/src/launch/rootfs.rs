@@ -33,7 +33,7 @@ pub(super) struct InNamespaces<'a> {
 impl<'a> InNamespaces<'a> {
     pub(super) fn build_rootfs(self) -> Result<Pivoted<'a>, LaunchError> {
         let InNamespaces {
-            session,
+            mut session,
             proc,
             origin,
         } = self;
@@ -79,6 +79,7 @@ impl<'a> InNamespaces<'a> {
         }
         set_root_propagation(&root, plan.propagation)?;
         rootfs::enter_working_directory(&root, &session.plan.process.cwd)?;
+        session.laps.end(Stage::Rootfs);
         Ok(Pivoted { session, proc })
     }
 }

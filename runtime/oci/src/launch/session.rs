@@ -15,8 +15,8 @@ use super::error::At;
 use super::exec::{Started, find_program};
 use super::protocol::{Channel, ChildToParent, ParentToChild};
 use super::{
-    Executed, LaunchError, ProcessIo, Running, Stage, confine, join, parent, rootfs, schedule,
-    stdio, users,
+    Executed, LaunchError, ProcessIo, Running, Stage, Timings, confine, join, parent, rootfs,
+    schedule, stdio, users,
 };
 use crate::capability;
 use crate::cgroup::{Cgroup, CgroupError};
@@ -312,7 +312,7 @@ fn prepare(
 fn await_order(channel: &Channel) -> Result<(), LaunchError> {
     let step = || "wait for the order".to_owned();
     channel
-        .send(&ChildToParent::Ready, &[])
+        .send(&ChildToParent::Ready(Timings::default()), &[])
         .at(Stage::AwaitStart, step)?;
     match channel
         .recv::<ParentToChild>()
