@@ -9,6 +9,10 @@ use std::process::ExitCode;
 
 use cli::Request;
 
+/// Every command line lives for a moment, in one thread.
+#[global_allocator]
+static HEAP: berth_sys::heap::Heap = berth_sys::heap::Heap::new();
+
 /// What a wrong command line ends with.
 const USAGE: u8 = 2;
 

@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod crash;
 pub mod creds;
 pub mod fork_alloc;
+pub mod heap;
 pub mod idmap;
 pub mod memory;
 pub mod mount;
