@@ -473,9 +473,22 @@ impl Plan {
             .any(|(joined, _)| *joined == kind)
     }
 
+    /// Whether making the container takes a procfs, user namespaces aside.
+    pub(crate) fn uses_procfs(&self) -> bool {
+        let time = self.namespaces.create.contains(&NamespaceKind::Time);
+        time || !self.sysctls.is_empty() || self.process.uses_procfs()
+    }
+
     /// Checks the whole spec and resolves it; all errors are returned at once, each with its JSON path.
     pub fn from_spec(spec: &Spec, source: &Source) -> Result<Plan, SpecErrors> {
         crate::spec::validate::plan(spec, source)
+    }
+}
+
+impl ProcessPlan {
+    /// Whether anything of it is set by way of procfs.
+    pub(crate) fn uses_procfs(&self) -> bool {
+        self.oom_score_adj.is_some() || self.apparmor.is_some() || self.selinux.is_some()
     }
 }
 

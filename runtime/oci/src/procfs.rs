@@ -16,14 +16,21 @@ const PROC_MAGIC: i64 = 0x9fa0;
 /// Inode of procfs' root (`PROC_ROOT_INO` of linux/proc_fs.h).
 const ROOT_INODE: u64 = 1;
 
-/// The instance, for the PID namespace of the process that made it.
+/// The instance, for the PID namespace of the process that made it; or none, where nothing is to be
+/// read or written.
 #[derive(Debug)]
-pub(crate) struct ProcFs(OwnedFd);
+pub(crate) struct ProcFs(Option<OwnedFd>);
 
 impl ProcFs {
     /// A new detached instance.
     pub(crate) fn private() -> io::Result<ProcFs> {
-        Ok(ProcFs(FsContext::open("proc")?.mount(0)?))
+        Ok(ProcFs(Some(FsContext::open("proc")?.mount(0)?)))
+    }
+
+    /// No instance: every access fails (`ENOTSUP`). To make one and take it away again is a good part
+    /// of what an exec costs.
+    pub(crate) fn none() -> ProcFs {
+        ProcFs(None)
     }
 
     /// A private instance; where this process may not make one, the mounted one.
@@ -43,7 +50,7 @@ impl ProcFs {
         let private = || {
             let context = FsContext::open("proc")?;
             context.set("subset", "pid")?;
-            Ok(ProcFs(context.mount(0)?))
+            Ok(ProcFs(Some(context.mount(0)?)))
         };
         match private() {
             Err::<_, io::Error>(error) if error.raw_os_error() == Some(libc::EPERM) => {
@@ -62,7 +69,7 @@ impl ProcFs {
         if !is_proc || rustix::fs::fstat(&fd)?.st_ino != ROOT_INODE {
             return Err(Errno::NOTSUP.into());
         }
-        Ok(ProcFs(fd))
+        Ok(ProcFs(Some(fd)))
     }
 
     /// Writes an existing file, given by its path below the root of procfs.
@@ -96,8 +103,9 @@ impl ProcFs {
 
     fn file(&self, path: &Path, flags: OFlags) -> io::Result<File> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        let root = self.0.as_ref().ok_or(Errno::NOTSUP)?;
         Ok(File::from(rustix::fs::openat2(
-            &self.0,
+            root,
             path,
             flags | OFlags::CLOEXEC,
             Mode::empty(),

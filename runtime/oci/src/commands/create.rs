@@ -1,5 +1,6 @@
 //! `create`: everything but the program.
 
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -76,6 +77,8 @@ pub(super) fn make(
         .map_err(Failure::io("mark descriptors close-on-exec"))?;
     plan.process.new_keyring = !args.no_new_keyring;
     plan.rootfs.no_pivot = args.no_pivot;
+    // Never freed: this process ends soon, and to free memory after the clone is to copy its pages.
+    let (spec, plan) = (ManuallyDrop::new(spec), ManuallyDrop::new(plan));
     check_terminal(args, plan.process.terminal, next != Next::Stay)?;
     let mut record = new_record(&spec, &plan, args)?;
     let (directory, lock) = store.reserve(&args.id)?;

@@ -55,7 +55,11 @@ impl<'a> Joining<'a> {
         }
         stdio::install(&session.io).at(Stage::Join, || "install the standard streams".into())?;
         joins.enter()?;
-        let proc = ProcFs::open().at(Stage::Join, || "open a private procfs".into())?;
+        let proc = if users || plan.uses_procfs() {
+            ProcFs::open().at(Stage::Join, || "open a private procfs".into())?
+        } else {
+            ProcFs::none()
+        };
         clocks::enter(&plan.namespaces, &proc)?;
         if let Some(adjust) = plan.process.oom_score_adj {
             set_oom_score(&proc, adjust, &session.channel)?;
@@ -103,8 +107,8 @@ pub(super) fn become_root(proc: &ProcFs) -> Result<(), LaunchError> {
 pub(super) fn set_ids(uid: u32, gid: u32, groups: &[u32], proc: &ProcFs) -> io::Result<()> {
     match creds::set_ids(uid, gid, groups) {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) && groups.is_empty() => {
-            match proc.read(Path::new("self/setgroups"))?.trim() {
-                "deny" => creds::set_ids_but_groups(uid, gid),
+            match proc.read(Path::new("self/setgroups")) {
+                Ok(text) if text.trim() == "deny" => creds::set_ids_but_groups(uid, gid),
                 _ => Err(error),
             }
         }

@@ -9,6 +9,7 @@ use berth_sys::ns::{self, NamespaceKind};
 use berth_sys::process::{self, Child, CloneArgs};
 use berth_sys::{crash_point, creds};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::At;
@@ -190,13 +191,17 @@ fn is_ordinary() -> Result<bool, LaunchError> {
 /// `CLONE_NEW*` bits of the namespaces in which the process is not together with this one: to join
 /// one again may need rights that nobody has over it, and is an error for the user namespace (setns(2)).
 fn foreign_namespaces(pid: i32) -> i32 {
-    let inode = |of: &str, kind: NamespaceKind| {
-        let link = format!("/proc/{of}/ns/{}", kind.proc_name());
-        rustix::fs::stat(link).map(|stat| stat.st_ino).ok()
+    let folder = |of: &str| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(CWD, format!("/proc/{of}/ns"), flags, Mode::empty()).ok()
     };
-    let pid = pid.to_string();
+    let inode = |folder: &Option<OwnedFd>, kind: NamespaceKind| {
+        let link = rustix::fs::statat(folder.as_ref()?, kind.proc_name(), AtFlags::empty());
+        link.map(|stat| stat.st_ino).ok()
+    };
+    let (its, own) = (folder(&pid.to_string()), folder("self"));
     let all = NamespaceKind::ALL.iter();
-    all.filter(|kind| inode(&pid, **kind) != inode("self", **kind))
+    all.filter(|kind| inode(&its, **kind) != inode(&own, **kind))
         .fold(0, |flags, kind| flags | kind.flag())
 }
 
@@ -287,7 +292,11 @@ fn prepare(
         .at(Stage::Join, || "close the parent's descriptors".into())?;
     join::detach_from_parent(channel, plan.process.new_keyring)?;
     stdio::install(io).at(Stage::Join, || "install the standard streams".into())?;
-    let proc = ProcFs::of_processes().at(Stage::Join, || "open a private procfs".into())?;
+    let proc = if entry.users || plan.process.uses_procfs() {
+        ProcFs::of_processes().at(Stage::Join, || "open a private procfs".into())?
+    } else {
+        ProcFs::none()
+    };
     if let Some(adjust) = plan.process.oom_score_adj {
         join::set_oom_score(&proc, adjust, channel)?;
     }

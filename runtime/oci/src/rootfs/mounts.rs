@@ -68,9 +68,7 @@ impl Assembly<'_> {
         let target = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             self.target_directory(&plan.target)
         } else {
-            self.root
-                .ensure_file(&plan.target, 0o644)
-                .and_then(|_| self.open_target(&plan.target))
+            self.target_made_by(&plan.target, || self.root.ensure_file(&plan.target, 0o644))
         };
         let target = target.at(Stage::Rootfs, step)?;
         set_bind_attributes(plan, source).at(Stage::Rootfs, step)?;
@@ -144,8 +142,22 @@ impl Assembly<'_> {
     }
 
     fn target_directory(&self, path: &Path) -> io::Result<OwnedFd> {
-        self.root.mkdir_all(path, 0o755)?;
-        self.open_target(path)
+        self.target_made_by(path, || self.root.mkdir_all(path, 0o755))
+    }
+
+    /// Opens the target; most are in the image already, so that it is made only where it is missing.
+    fn target_made_by(
+        &self,
+        path: &Path,
+        make: impl FnOnce() -> io::Result<OwnedFd>,
+    ) -> io::Result<OwnedFd> {
+        match self.open_target(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                make()?;
+                self.open_target(path)
+            }
+            opened => opened,
+        }
     }
 
     /// Sets what may concern the mounts below, then attaches: nothing is ever visible with more
