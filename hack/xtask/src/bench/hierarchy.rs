@@ -9,7 +9,7 @@ use rustix::mount::mount_bind;
 use super::host;
 
 /// Where a host with cgroup v2 alone has it mounted.
-const PLACE: &str = "/sys/fs/cgroup";
+pub const PLACE: &str = "/sys/fs/cgroup";
 
 /// Shows this process, and all it starts from now on, cgroup v2 alone; says what it did.
 ///

@@ -4,6 +4,7 @@ mod berth;
 mod containerd;
 mod counts;
 mod cri;
+mod floor;
 pub mod hierarchy;
 mod host;
 mod memory;

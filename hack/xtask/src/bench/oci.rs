@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::floor::Floor;
 use super::monitor::Monitor;
 use super::runtime::Runtime;
 use super::sample::Comparison;
@@ -41,10 +42,40 @@ const EXEC: Case = Case {
     run: |runtime, _| runtime.exec(),
 };
 
+/// What the heavy container has more than the plain one.
+const MOUNTS: usize = 64;
+const RULES: usize = 400;
+/// The calls that its rules are about, in turn, each time with another argument.
+const RULED: [&str; 20] = [
+    "accept4",
+    "bind",
+    "chmod",
+    "chown",
+    "connect",
+    "dup2",
+    "fchmod",
+    "fchown",
+    "flock",
+    "ftruncate",
+    "getpriority",
+    "kill",
+    "lseek",
+    "madvise",
+    "mkdir",
+    "mremap",
+    "prctl",
+    "rename",
+    "setpriority",
+    "socket",
+];
+
 /// Bundles over one root file system.
 struct Bundles {
+    rootfs: PathBuf,
     /// The process ends at once.
     brief: PathBuf,
+    /// As brief, with many mounts and a long seccomp profile.
+    heavy: PathBuf,
     /// The process stays.
     lasting: PathBuf,
     /// The process prints which cgroups it is in.
@@ -70,6 +101,7 @@ pub fn run(
 ) -> Result<()> {
     let cache = Cache::open()?;
     let mut interrupts = Interrupts::take()?;
+    let floor = Floor::build()?;
     let hierarchy = hierarchy::unify()?;
     let folder = tempfile::Builder::new().prefix("berth-bench-").tempdir()?;
     let bundles = make_bundles(folder.path())?;
@@ -93,6 +125,8 @@ pub fn run(
         for case in &BRIEF {
             tell(&sides.compare(case, terms, &mut interrupts)?)?;
         }
+        tell(&sides.heavy(terms, &mut interrupts)?)?;
+        tell(&sides.bare_run(&floor, terms, &mut interrupts)?)?;
         let pod = folder.path().join(peer.name);
         fs::create_dir(&pod)?;
         let mut monitor = Monitor::start(programs, &pod, &bundles.specification)?;
@@ -102,8 +136,9 @@ pub fn run(
         })?;
         tell(&sides.comparison("start-in-monitor", started, String::new()))?;
         let _ours = sides.ours.lasting(&bundles.lasting)?;
-        let _theirs = sides.theirs.lasting(&bundles.lasting)?;
+        let theirs = sides.theirs.lasting(&bundles.lasting)?;
         tell(&sides.compare(&EXEC, terms, &mut interrupts)?)?;
+        tell(&sides.bare_exec(&floor, theirs.pid(), terms, &mut interrupts)?)?;
         let executed = terms.pairs(&mut interrupts, || {
             Ok((monitor.exec()?, sides.theirs.exec_detached()?))
         })?;
@@ -134,11 +169,7 @@ impl Sides<'_> {
         terms: &Terms,
         interrupts: &mut Interrupts,
     ) -> Result<Comparison> {
-        let measure = |runtime: &Runtime| -> Result<f64> {
-            let started = Instant::now();
-            (case.run)(runtime, self.bundles)?;
-            Ok(started.elapsed().as_secs_f64() * 1000.0)
-        };
+        let measure = |runtime: &Runtime| timed(|| (case.run)(runtime, self.bundles));
         let measured = terms.pairs(interrupts, || {
             Ok((measure(&self.ours)?, measure(&self.theirs)?))
         })?;
@@ -156,6 +187,46 @@ impl Sides<'_> {
         Ok(self.comparison(case.name, measured, counted))
     }
 
+    /// The container with many mounts and rules, against the one without.
+    fn heavy(&self, terms: &Terms, interrupts: &mut Interrupts) -> Result<Comparison> {
+        let measured = terms.pairs(interrupts, || {
+            let heavy = timed(|| self.ours.three_processes(&self.bundles.heavy))?;
+            let brief = timed(|| self.ours.three_processes(&self.bundles.brief))?;
+            Ok((heavy, brief))
+        })?;
+        let case = format!("{MOUNTS} mounts, {RULES} rules");
+        let mut comparison = self.comparison(&case, measured, String::new());
+        comparison.peer = "itself without them".into();
+        Ok(comparison)
+    }
+
+    /// The system calls of a container alone, instead of berth.
+    fn bare_run(
+        &self,
+        floor: &Floor,
+        terms: &Terms,
+        interrupts: &mut Interrupts,
+    ) -> Result<Comparison> {
+        let measured = terms.pairs(interrupts, || {
+            let bare = timed(|| floor.run(&self.bundles.rootfs))?;
+            Ok((bare, timed(|| self.theirs.run(&self.bundles.brief))?))
+        })?;
+        Ok(self.comparison("run, calls alone", measured, String::new()))
+    }
+
+    /// The system calls of an exec into process `pid` alone, instead of berth.
+    fn bare_exec(
+        &self,
+        floor: &Floor,
+        pid: i32,
+        terms: &Terms,
+        interrupts: &mut Interrupts,
+    ) -> Result<Comparison> {
+        let pair = || Ok((timed(|| floor.exec(pid))?, timed(|| self.theirs.exec())?));
+        let measured = floor.with_group(|| terms.pairs(interrupts, pair))?;
+        Ok(self.comparison("exec, calls alone", measured, String::new()))
+    }
+
     fn comparison(&self, case: &str, pairs: Vec<(f64, f64)>, counted: String) -> Comparison {
         Comparison {
             bench: "oci",
@@ -166,6 +237,13 @@ impl Sides<'_> {
             note: format!("{}{counted}", self.note),
         }
     }
+}
+
+/// Milliseconds that it takes.
+fn timed(act: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let started = Instant::now();
+    act()?;
+    Ok(started.elapsed().as_secs_f64() * 1000.0)
 }
 
 /// The hierarchies in which a container is elsewhere than this process.
@@ -193,13 +271,38 @@ fn groups_made(own: &str, container: &str) -> String {
     format!("{} ({})", made.len(), made.join(" "))
 }
 
+/// The specification with many bind mounts and seccomp rules more.
+fn laden(specification: &Value, folder: &Path) -> Value {
+    let mut spec = specification.clone();
+    let mounts = (0..MOUNTS).map(|number| {
+        json!({"destination": format!("/mnt/{number}"), "type": "bind", "source": folder,
+               "options": ["rbind", "ro", "nosuid"]})
+    });
+    if let Some(list) = spec["mounts"].as_array_mut() {
+        list.extend(mounts);
+    }
+    let rules: Vec<Value> = (0..RULES)
+        .map(|number| {
+            let name = RULED[number % RULED.len()];
+            json!({"names": [name], "action": "SCMP_ACT_ERRNO",
+                   "args": [{"index": 0, "value": 1_000_000 + number, "op": "SCMP_CMP_EQ"}]})
+        })
+        .collect();
+    spec["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": rules,
+    });
+    spec
+}
+
 fn make_bundles(folder: &Path) -> Result<Bundles> {
     let rootfs = folder.join("rootfs");
     bundle::unpack_busybox(&rootfs)?;
     // the oldest peer here knows version 1.0.2
     let mut specification = bundle::specification(&["/bin/true"], &rootfs);
     specification["ociVersion"] = json!("1.0.2");
-    let make = |name: &str, arguments: &[&str]| -> Result<PathBuf> {
+    let make_of = |specification: &Value, name: &str, arguments: &[&str]| -> Result<PathBuf> {
         let bundle = folder.join(name);
         fs::create_dir(&bundle)?;
         let mut spec = specification.clone();
@@ -207,8 +310,11 @@ fn make_bundles(folder: &Path) -> Result<Bundles> {
         fs::write(bundle.join("config.json"), serde_json::to_vec(&spec)?)?;
         Ok(bundle)
     };
+    let make = |name, arguments| make_of(&specification, name, arguments);
     Ok(Bundles {
+        rootfs: rootfs.clone(),
         brief: make("brief", &["/bin/true"])?,
+        heavy: make_of(&laden(&specification, folder), "heavy", &["/bin/true"])?,
         lasting: make("lasting", &["/bin/sleep", "100000"])?,
         telling: make("telling", &["/bin/cat", "/proc/self/cgroup"])?,
         specification,

@@ -55,7 +55,7 @@ impl Runtime {
 
     /// create, start, the exit told by pidfd, delete without --force: forced deletes poll.
     pub fn three_processes(&self, bundle: &Path) -> Result<()> {
-        let init = self.create(bundle)?;
+        let (_, init) = self.create(bundle)?;
         self.call(&["start", ID])?;
         ended(&init)?;
         self.call(&["delete", ID])
@@ -65,7 +65,7 @@ impl Runtime {
     /// is waited for, and not counted.
     pub fn two_processes(&self, bundle: &Path) -> Result<f64> {
         let asked = Instant::now();
-        let init = self.create(bundle)?;
+        let (_, init) = self.create(bundle)?;
         self.call(&["start", ID])?;
         let taken = asked.elapsed();
         ended(&init)?;
@@ -109,23 +109,25 @@ impl Runtime {
 
     /// A container that runs until the returned handle is ended.
     pub fn lasting(&self, bundle: &Path) -> Result<Lasting<'_>> {
-        let init = self.create(bundle)?;
+        let (pid, init) = self.create(bundle)?;
         let lasting = Lasting {
             runtime: self,
+            pid,
             init,
         };
         self.call(&["start", ID])?;
         Ok(lasting)
     }
 
-    fn create(&self, bundle: &Path) -> Result<OwnedFd> {
+    fn create(&self, bundle: &Path) -> Result<(i32, OwnedFd)> {
         let file = self.folder.join("pid");
         let (path, pid_file) = (bundle.display().to_string(), file.display().to_string());
         self.call(&["create", "--bundle", &path, "--pid-file", &pid_file, ID])?;
         let pid: i32 = fs::read_to_string(&file)?.trim().parse()?;
         fs::remove_file(&file)?;
-        let pid = Pid::from_raw(pid).context("process id 0")?;
-        pidfd_open(pid, PidfdFlags::empty()).context("cannot open the container's process")
+        let process = Pid::from_raw(pid).context("process id 0")?;
+        let init = pidfd_open(process, PidfdFlags::empty());
+        Ok((pid, init.context("cannot open the container's process")?))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -165,7 +167,15 @@ impl Runtime {
 /// A running container; dropping it kills and deletes it.
 pub struct Lasting<'a> {
     runtime: &'a Runtime,
+    pid: i32,
     init: OwnedFd,
+}
+
+impl Lasting<'_> {
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
 }
 
 impl Drop for Lasting<'_> {
