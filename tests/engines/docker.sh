@@ -49,6 +49,7 @@ once --read-only --tmpfs /scratch:size=1m,mode=700 -v "$SCRATCH/volume:/vol:ro" 
   sh -c 'cat /vol/file; touch /vol/x; touch /x; touch /scratch/y && ls -ld /scratch | cut -c1-10; df -k /scratch | tail -1'
 once --shm-size 1m --ulimit nofile=100:200 --sysctl net.ipv4.ip_forward=1 --oom-score-adj 500 $BUSYBOX \
   sh -c 'df -k /dev/shm | tail -1; ulimit -n; ulimit -Hn; cat /proc/sys/net/ipv4/ip_forward /proc/self/oom_score_adj'
+modprobe tun
 once --device /dev/net/tun:/dev/tun:rw $BUSYBOX sh -c "ls -l /dev/tun | cut -c1-40"
 
 step limits
@@ -68,7 +69,7 @@ try docker exec --privileged life grep CapEff /proc/self/status
 quiet docker exec -d life touch /detached
 until_ok docker exec life test -f /detached
 try docker exec life /no/such/program | grep -o '^exit.*'
-try docker top life -o comm | head -2
+try docker top life -eo pid,comm | awk 'NR > 1 {print $2}'
 try docker stats --no-stream --format '{{.Name}}' life
 try docker pause life
 try docker inspect --format '{{.State.Status}}' life

@@ -60,6 +60,7 @@ once -v "$SCRATCH/volume:/vol:noexec,nosuid,nodev" $BUSYBOX sh -c 'grep " /vol "
 once --mount type=tmpfs,destination=/home,tmpfs-size=65536 $BUSYBOX sh -c 'df -k /home | tail -1'
 once --shm-size 1m --ulimit nofile=100:200 --sysctl net.ipv4.ip_forward=1 --oom-score-adj 500 $BUSYBOX \
   sh -c 'df -k /dev/shm | tail -1; ulimit -n; ulimit -Hn; cat /proc/sys/net/ipv4/ip_forward /proc/self/oom_score_adj'
+modprobe tun
 once --device /dev/net/tun:/dev/tun:rw $BUSYBOX sh -c "ls -l /dev/tun | cut -c1-40"
 
 step limits

@@ -18,7 +18,7 @@ use crate::signal::Interrupts;
 const KERNEL_ARGUMENTS: &str = "console=hvc0 quiet loglevel=3 panic=-1 nokaslr mitigations=off \
     audit=0 selinux=0 apparmor=1 security=apparmor psi=1 init_on_alloc=0 \
     randomize_kstack_offset=off cgroup_no_v1=all rcupdate.rcu_expedited=1 random.trust_cpu=on \
-    tsc=reliable no_timer_check 8250.nr_uarts=0 i8042.noaux i8042.nokbd";
+    no_timer_check 8250.nr_uarts=0 i8042.noaux i8042.nokbd";
 
 /// How the guest's processor is had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
