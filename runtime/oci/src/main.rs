@@ -5,6 +5,7 @@ mod commands;
 mod log;
 mod probe;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use cli::Request;
@@ -20,6 +21,12 @@ fn main() -> ExitCode {
     // Inside of a sandbox there is nothing to log and nothing to withhold.
     if let Some(code) = probe::run_if_asked() {
         return code;
+    }
+    // What comes before this is done twice; a word that is no verb does no harm. What fails is told
+    // below, where the verb is known.
+    let is_shielded = |word: OsString| ["create", "run", "exec"].iter().any(|verb| word == *verb);
+    if std::env::args_os().any(is_shielded) {
+        let _ = berth_sys::program::shield();
     }
     let cli = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Request::Run(cli)) => cli,

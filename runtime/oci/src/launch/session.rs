@@ -9,7 +9,7 @@ use berth_sys::ns::{self, NamespaceKind};
 use berth_sys::process::{self, Child, CloneArgs};
 use berth_sys::{crash_point, creds};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::At;
@@ -195,13 +195,13 @@ fn foreign_namespaces(pid: i32) -> i32 {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat(CWD, format!("/proc/{of}/ns"), flags, Mode::empty()).ok()
     };
-    let inode = |folder: &Option<OwnedFd>, kind: NamespaceKind| {
-        let link = rustix::fs::statat(folder.as_ref()?, kind.proc_name(), AtFlags::empty());
-        link.map(|stat| stat.st_ino).ok()
+    // By its name alone, such as `net:[4026531840]`: to follow the link makes an inode for it each time.
+    let name = |folder: &Option<OwnedFd>, kind: NamespaceKind| {
+        rustix::fs::readlinkat(folder.as_ref()?, kind.proc_name(), Vec::new()).ok()
     };
     let (its, own) = (folder(&pid.to_string()), folder("self"));
     let all = NamespaceKind::ALL.iter();
-    all.filter(|kind| inode(&its, **kind) != inode(&own, **kind))
+    all.filter(|kind| name(&its, **kind) != name(&own, **kind))
         .fold(0, |flags, kind| flags | kind.flag())
 }
 
