@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use berth_oci::cgroup::CgroupError;
 use berth_oci::launch::{LaunchError, ProcessIo};
 use berth_oci::record::{Record, Refused};
+use berth_oci::spec::config::Process;
 use berth_oci::spec::{LoadError, SpecErrors};
-use oci_spec::runtime::Process;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::protocol::LaunchContainer;

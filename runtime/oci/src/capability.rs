@@ -1,7 +1,5 @@
 //! Capabilities by name and number (linux/capability.h, capabilities(7)).
 
-use oci_spec::runtime::Capability;
-
 /// Names in the order of their numbers, without the prefix `CAP_`.
 pub const NAMES: [&str; 41] = [
     "CHOWN",
@@ -53,11 +51,29 @@ pub(crate) const SET_IDS: u64 = 0b11 << 6;
 /// `CAP_SYS_ADMIN`.
 pub(crate) const SYS_ADMIN: u64 = 1 << 21;
 
-/// The kernel's number of a capability.
-pub fn number(capability: Capability) -> u32 {
-    let name = capability.to_string();
-    let at = NAMES.iter().position(|known| *known == name);
-    u32::try_from(at.expect("NAMES has every capability of the specification")).unwrap_or_default()
+/// A set of capabilities, each the bit of its number, as the kernel's own masks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapabilitySet(pub u64);
+
+impl std::ops::BitOrAssign for CapabilitySet {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl CapabilitySet {
+    /// Whether all of `other` are in it.
+    pub fn has(self, other: CapabilitySet) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// The set of one capability, named in any case, with or without `CAP_`.
+pub fn of_name(name: &str) -> Option<CapabilitySet> {
+    let upper = name.to_ascii_uppercase();
+    let bare = upper.trim_start_matches("CAP_");
+    let at = NAMES.iter().position(|known| *known == bare)?;
+    Some(CapabilitySet(1 << at))
 }
 
 /// Full names of the capabilities in a mask, in the order of their numbers.
@@ -70,16 +86,15 @@ pub fn names(mask: u64) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::str::FromStr;
-
     use super::*;
 
     #[test]
     fn every_name_has_its_number() {
-        for (number_of, name) in NAMES.iter().enumerate() {
-            let capability = Capability::from_str(name).unwrap();
-            assert_eq!(number(capability) as usize, number_of, "{name}");
+        for (number, name) in NAMES.iter().enumerate() {
+            assert_eq!(of_name(name), Some(CapabilitySet(1 << number)), "{name}");
         }
+        assert_eq!(of_name("cap_kill"), of_name("CAP_KILL"));
+        assert_eq!(of_name("CAP_FLY"), None);
         assert_eq!(names(SYS_ADMIN | 1 << 8), ["CAP_SETPCAP", "CAP_SYS_ADMIN"]);
     }
 }

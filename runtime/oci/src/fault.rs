@@ -216,13 +216,11 @@ mod distortion {
         let resources = &mut plan.cgroup.resources;
         match name {
             "another cgroup" => plan.cgroup.path.push("other"),
-            "all devices are allowed" => drop(resources.set_devices(None)),
+            "all devices are allowed" => resources.devices.clear(),
             "other devices are allowed" => {
-                let mut devices = resources.devices().clone().unwrap_or_default();
-                devices.pop();
-                resources.set_devices(Some(devices));
+                resources.devices.pop();
             }
-            "a limit is not written" => drop(resources.set_pids(None)),
+            "a limit is not written" => resources.pids = None,
             _ => {}
         }
     }

@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::Spec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
 use crate::lsm::Modules;
 use crate::plan::{CgroupMode, Plan, RootfsSource, Source};
+use crate::spec::config::Spec;
 use crate::spec::{MOUNT_OPTIONS, SpecErrors};
 
 /// How long a target runs, in seconds; without it a few hundred cases.

@@ -13,10 +13,10 @@ use berth_sys::mount::{AttributeChange, Propagation};
 use berth_sys::ns::NamespaceKind;
 use berth_sys::sched::{Mask, Scheduler};
 use berth_sys::seccomp::Instruction;
-use oci_spec::runtime::{LinuxResources, Process, Spec};
 
 use crate::cgroup::Scope;
 use crate::spec::SpecErrors;
+use crate::spec::config::{LinuxResources, Process, Spec};
 
 /// What a spec does not say itself: who the container is and where its files are.
 #[derive(Debug, Clone)]

@@ -41,7 +41,19 @@ fn root_configurations_that_are_none_are_refused() {
             "is not a valid spec",
         )?;
         let twice = whole.replacen('{', r#"{"hostname":"a","#, 1);
-        refused(&bundle, twice.as_bytes(), "duplicate field `hostname`")?;
+        refused(&bundle, twice.as_bytes(), "hostname: is given twice")?;
+        let twice = whole.replacen('{', r#"{"annotations":{"a":"1","b":"","a":"2"},"#, 1);
+        refused(&bundle, twice.as_bytes(), "annotations.a: is given twice")?;
+        let types = json!({"ociVersion": "1.0.2", "hostname": 1, "process": {"args": "sh"},
+            "linux": {"namespaces": [{"type": "net"}]}});
+        for word in [
+            "hostname: is an integer, not a string",
+            "process.args: is a string, not a list",
+            "process.cwd: is missing",
+            "linux.namespaces[0].type: `net` is not one of mount",
+        ] {
+            refused(&bundle, types.to_string().as_bytes(), word)?; // all of them at once
+        }
         let deep = format!("{{\"annotations\":{}", "[".repeat(100_000));
         refused(&bundle, deep.as_bytes(), "is not a valid spec")?;
         let huge = whole.replacen('{', &format!("{{{}", " ".repeat(5 << 20)), 1);

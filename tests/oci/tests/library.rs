@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use berth_oci::launch::{self, ProcessIo};
 use berth_oci::plan::{CgroupMode, Plan, PodPlan, RootfsSource, Source};
+use berth_oci::spec::config::Spec;
 use berth_sys::fork_alloc::ForkSafe;
 use berth_sys::process::{self, Exit};
 use berth_test_harness::{Need, test};
 use berth_test_oci::Bundle;
-use oci_spec::runtime::Spec;
 use serde_json::json;
 
 /// The test harness has threads: without this a child could wait for ever on the heap's lock.

@@ -5,11 +5,11 @@ use std::os::unix::fs::{MetadataExt, chown};
 
 use berth_oci::launch::{self, ProcessIo};
 use berth_oci::plan::{CgroupMode, Plan, RootfsSource, Source};
+use berth_oci::spec::config::Spec;
 use berth_sys::fork_alloc::ForkSafe;
 use berth_sys::process::{self, Exit};
 use berth_test_harness::{Need, test};
 use berth_test_oci::Bundle;
-use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 /// The test harness has threads: without this a child could wait for ever on the heap's lock.

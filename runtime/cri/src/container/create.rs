@@ -9,6 +9,8 @@ use berth_image::{
     Image, LookupError, Principal, ResolvedUser, SnapshotError, UserSpec, UserSpecError,
 };
 use berth_monitor::protocol::Rootfs;
+use berth_oci::capability::{self, CapabilitySet};
+use berth_oci::spec::config::LinuxSeccomp;
 use berth_proto::cri;
 use berth_sys::crash_point;
 use serde_json::Value;
@@ -412,15 +414,16 @@ struct HostProfiles;
 
 impl SeccompSource for HostProfiles {
     fn default_profile(&self, capabilities: &[String]) -> Value {
-        let parsed = |name: &String| serde_json::from_value(Value::from(name.as_str())).ok();
-        let held: Vec<_> = capabilities.iter().filter_map(parsed).collect();
-        let profile = berth_oci::seccomp::default_profile(&held);
+        let mut held = CapabilitySet::default();
+        for name in capabilities {
+            held |= capability::of_name(name).unwrap_or_default();
+        }
+        let profile = berth_oci::seccomp::default_profile(held);
         serde_json::to_value(profile).expect("a seccomp profile is plain data")
     }
 
     fn localhost_profile(&self, path: &Path) -> std::io::Result<Value> {
-        let profile: ::oci_spec::runtime::LinuxSeccomp =
-            serde_json::from_slice(&std::fs::read(path)?)?;
+        let profile: LinuxSeccomp = serde_json::from_slice(&std::fs::read(path)?)?;
         Ok(serde_json::to_value(profile)?)
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use berth_oci::cgroup::{Cgroup, CgroupError, NotEnforced};
 use berth_oci::record::{self as verified, Record};
+use berth_oci::spec::config::LinuxResources;
 use berth_proto::cri;
-use oci_spec::runtime::LinuxResources;
 use serde_json::Value;
 
 use crate::audit::{self, AuditError};

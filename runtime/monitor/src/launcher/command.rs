@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use berth_oci::cgroup::Host;
 use berth_oci::launch::ProcessIo;
 use berth_oci::record::{self, Kind};
-use oci_spec::runtime::Process;
+use berth_oci::spec::config::Process;
 use serde_json::value::RawValue;
 
 use super::{Executed, LaunchFailure, Launcher, Started, Target};

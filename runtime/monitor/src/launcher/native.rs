@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use berth_oci::cgroup::{Cgroup, Host};
 use berth_oci::launch::{self, ProcessIo};
 use berth_oci::plan::{self, ExecPlan, Plan, Source};
-use berth_oci::{record, spec};
-use oci_spec::runtime::{Process, Spec};
+use berth_oci::record;
+use berth_oci::spec::{
+    self,
+    config::{Process, Spec},
+};
 
 use super::{Executed, LaunchFailure, Launcher, Started, Target};
 use crate::protocol::{CgroupMode, LaunchContainer, Rootfs};
@@ -25,7 +28,7 @@ pub struct Native {
 impl Launcher for Native {
     fn start(&self, container: &LaunchContainer) -> Result<Started, LaunchFailure> {
         let spec = load(&container.bundle)?;
-        check_terminal(container.tty, spec.process().as_ref())?;
+        check_terminal(container.tty, spec.process.as_ref())?;
         let mut plan = Plan::from_spec(&spec, &source(container)).map_err(LaunchFailure::Spec)?;
         plan.process.oom_score_adj.get_or_insert(self.oom_score_adj);
         let cgroup = cgroup_path(container.cgroup, &plan.cgroup.path)?;
@@ -118,7 +121,7 @@ fn load(bundle: &Path) -> Result<Spec, LaunchFailure> {
 
 /// The request's tty decides which streams are made, so the spec must agree.
 fn check_terminal(request: bool, process: Option<&Process>) -> Result<(), LaunchFailure> {
-    let spec = process.and_then(Process::terminal).unwrap_or(false);
+    let spec = process.is_some_and(|process| process.terminal);
     if request == spec {
         Ok(())
     } else {

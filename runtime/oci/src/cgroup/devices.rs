@@ -4,9 +4,9 @@
 //! order and the last that matches counts, so they are compiled from the last to the first.
 
 use berth_sys::bpf::Instruction;
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 use super::CgroupError;
+use crate::spec::config::{LinuxDeviceCgroup, LinuxDeviceType};
 
 // linux/bpf.h, `struct bpf_cgroup_dev_ctx`: u32 access_type (access << 16 | type), major, minor.
 const TYPE_BLOCK: i32 = 1;
@@ -75,11 +75,11 @@ pub(super) fn rules(devices: &[LinuxDeviceCgroup]) -> Result<Vec<Rule>, CgroupEr
 }
 
 fn rule(device: &LinuxDeviceCgroup) -> Result<Rule, String> {
-    let kind = match device.typ() {
-        None | Some(LinuxDeviceType::A) => None,
-        Some(LinuxDeviceType::B) => Some(TYPE_BLOCK),
-        Some(LinuxDeviceType::C | LinuxDeviceType::U) => Some(TYPE_CHARACTER),
-        Some(LinuxDeviceType::P) => {
+    let kind = match device.kind {
+        None | Some(LinuxDeviceType::All) => None,
+        Some(LinuxDeviceType::Block) => Some(TYPE_BLOCK),
+        Some(LinuxDeviceType::Character | LinuxDeviceType::Unbuffered) => Some(TYPE_CHARACTER),
+        Some(LinuxDeviceType::Fifo) => {
             return Err("a named pipe is no device of the controller".into());
         }
     };
@@ -92,11 +92,10 @@ fn rule(device: &LinuxDeviceCgroup) -> Result<Rule, String> {
             .map(Some)
             .ok_or("is not a device number"),
     };
-    let letters = device
-        .access()
-        .as_deref()
-        .filter(|access| !access.is_empty())
-        .unwrap_or("rwm");
+    let letters = match device.access.as_str() {
+        "" => "rwm",
+        letters => letters,
+    };
     let mut access = 0;
     for letter in letters.chars() {
         access |= match letter {
@@ -107,10 +106,10 @@ fn rule(device: &LinuxDeviceCgroup) -> Result<Rule, String> {
         };
     }
     Ok(Rule {
-        allow: device.allow(),
+        allow: device.allow,
         kind,
-        major: number(device.major())?,
-        minor: number(device.minor())?,
+        major: number(device.major)?,
+        minor: number(device.minor)?,
         access,
     })
 }

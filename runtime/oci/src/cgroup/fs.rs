@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::LinuxResources;
 use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::resources;
 use super::{Stats, SystemdError};
+use crate::spec::config::LinuxResources;
 
 /// Room for what most files of a group hold, in bytes.
 const READ_AT_ONCE: usize = 1024;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use berth_sys::bpf;
-use oci_spec::runtime::LinuxResources;
 
 use super::resources::{self, Setting};
 use super::{Cgroup, CgroupError, NotEnforced, devices};
+use crate::spec::config::LinuxResources;
 
 /// The name of our device filters in the kernel, by which an update finds the one to replace.
 pub(super) const FILTER_NAME: &str = "berth_devices";
@@ -35,8 +35,11 @@ impl Cgroup {
         };
         let mut settings = resources::settings(resources)?;
         settings.retain(is_touched);
-        if let Some(memory) = resources.memory().filter(|_| touched.contains("memory"))
-            && let Some(refused) = resources::above_limit(&memory, self.memory_in_use())
+        if let Some(memory) = resources
+            .memory
+            .as_ref()
+            .filter(|_| touched.contains("memory"))
+            && let Some(refused) = resources::above_limit(memory, self.memory_in_use())
         {
             return Err(refused);
         }
@@ -104,8 +107,7 @@ impl Cgroup {
         &self,
         resources: &LinuxResources,
     ) -> Result<Option<NotEnforced>, CgroupError> {
-        let devices = resources.devices().as_deref().unwrap_or_default();
-        let rules = devices::rules(devices)?;
+        let rules = devices::rules(&resources.devices)?;
         if rules.is_empty() {
             return Ok(None);
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 
 use berth_sys::bpf::{self, Instruction};
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use super::limits::FILTER_NAME;
 use super::{Cgroup, CgroupError, devices, resources};
+use crate::spec::config::{LinuxDeviceCgroup, LinuxResources};
 
 /// What `resources` asks to be written, by file; of several values for one file each has a line.
 pub(crate) fn requested_files(

@@ -1,8 +1,9 @@
 //! Limits of a spec → the files of cgroup v2 (cgroup-v2.rst), as data: what to write where.
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources};
-
 use super::CgroupError;
+use crate::spec::config::{
+    LinuxBlockIo, LinuxCpu, LinuxHugepageLimit, LinuxMemory, LinuxResources,
+};
 
 /// One file to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +32,7 @@ pub(super) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Cgrou
 /// Everything in `resources` that cgroup v2 cannot express, field and reason.
 pub fn problems(resources: &LinuxResources) -> Vec<(String, String)> {
     let (_, mut problems) = plan(resources);
-    let devices = resources.devices().as_deref().unwrap_or_default();
-    problems.extend(super::devices::rules(devices).err());
+    problems.extend(super::devices::rules(&resources.devices).err());
     let words = problems.into_iter().map(|problem| match problem {
         CgroupError::BadValue { field, reason } => (field, reason),
         other => ("linux.resources".to_owned(), other.to_string()),
@@ -49,33 +49,32 @@ struct Collector {
 
 fn plan(resources: &LinuxResources) -> (Vec<Setting>, Vec<CgroupError>) {
     let mut out = Collector::default();
-    if let Some(cpu) = resources.cpu() {
+    if let Some(cpu) = &resources.cpu {
         cpu_settings(cpu, &mut out);
     }
-    if let Some(memory) = resources.memory() {
+    if let Some(memory) = &resources.memory {
         memory_settings(memory, &mut out);
     }
-    if let Some(pids) = resources.pids()
-        && pids.limit() != 0
-    {
-        out.push("pids.limit", "pids", "pids.max", max_or(pids.limit()));
+    let processes = resources.pids.as_ref().and_then(|pids| pids.limit);
+    if let Some(limit) = processes.filter(|limit| *limit != 0) {
+        out.push("pids.limit", "pids", "pids.max", max_or(limit));
     }
-    if let Some(io) = resources.block_io() {
+    if let Some(io) = &resources.block_io {
         io_settings(io, &mut out);
     }
-    for limit in resources.hugepage_limits().iter().flatten() {
+    for limit in &resources.hugepage_limits {
         hugepage_setting(limit, &mut out);
     }
     if resources
-        .network()
+        .network
         .as_ref()
         .is_some_and(|network| *network != Default::default())
     {
         out.refuse("network", "net_cls and net_prio do not exist in cgroup v2");
     }
-    for (device, limit) in resources.rdma().iter().flatten() {
-        let handles = limit.hca_handles().map_or("max".into(), |n| n.to_string());
-        let objects = limit.hca_objects().map_or("max".into(), |n| n.to_string());
+    for (device, limit) in &resources.rdma {
+        let handles = limit.hca_handles.map_or("max".into(), |n| n.to_string());
+        let objects = limit.hca_objects.map_or("max".into(), |n| n.to_string());
         let name = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
         if device.is_empty() || !device.chars().all(name) {
             out.refuse("rdma", &format!("`{device}` is not the name of a device"));
@@ -125,18 +124,18 @@ fn cpu_settings(cpu: &LinuxCpu, out: &mut Collector) {
     for (field, given) in [
         (
             "cpu.realtimeRuntime",
-            cpu.realtime_runtime().is_some_and(|n| n != 0),
+            cpu.realtime_runtime.is_some_and(|n| n != 0),
         ),
         (
             "cpu.realtimePeriod",
-            cpu.realtime_period().is_some_and(|n| n != 0),
+            cpu.realtime_period.is_some_and(|n| n != 0),
         ),
     ] {
         if given {
             out.refuse(field, "cgroup v2 has no realtime limits");
         }
     }
-    let idle = cpu.idle();
+    let idle = cpu.idle;
     match idle {
         None | Some(0 | 1) => {}
         Some(other) => out.refuse("cpu.idle", &format!("{other} is neither 0 nor 1")),
@@ -145,18 +144,15 @@ fn cpu_settings(cpu: &LinuxCpu, out: &mut Collector) {
         out.push("cpu.idle", "cpu", "cpu.idle", idle.to_string());
     }
     // An idle group has the kernel's smallest weight, and takes no other (sched_group_set_shares).
-    if let Some(shares) = cpu
-        .shares()
-        .filter(|shares| *shares != 0 && idle != Some(1))
-    {
+    if let Some(shares) = cpu.shares.filter(|shares| *shares != 0 && idle != Some(1)) {
         let weight = weight(shares).to_string();
         out.push("cpu.shares", "cpu", "cpu.weight", weight);
     }
     // A burst may not be above the quota: whichever order the kernel refuses is tried again later.
-    if let Some(burst) = cpu.burst() {
+    if let Some(burst) = cpu.burst {
         out.push("cpu.burst", "cpu", "cpu.max.burst", burst.to_string());
     }
-    let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
+    let (quota, period) = (cpu.quota.unwrap_or(0), cpu.period.unwrap_or(0));
     if quota != 0 || period != 0 {
         let quota = if quota > 0 {
             quota.to_string()
@@ -175,12 +171,12 @@ fn cpu_settings(cpu: &LinuxCpu, out: &mut Collector) {
 
 fn cpuset_settings(cpu: &LinuxCpu, out: &mut Collector) {
     for (field, file, list) in [
-        ("cpu.cpus", "cpuset.cpus", cpu.cpus()),
-        ("cpu.mems", "cpuset.mems", cpu.mems()),
+        ("cpu.cpus", "cpuset.cpus", &cpu.cpus),
+        ("cpu.mems", "cpuset.mems", &cpu.mems),
     ] {
-        let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else {
+        if list.is_empty() {
             continue;
-        };
+        }
         if !list
             .chars()
             .all(|c| c.is_ascii_digit() || ",-: \n".contains(c))
@@ -209,27 +205,27 @@ fn memory_settings(memory: &LinuxMemory, out: &mut Collector) {
     let no_such = |given: bool, field, reason| given.then_some((field, reason));
     let refused = [
         no_such(
-            memory.disable_oom_killer() == Some(true),
+            memory.disable_oom_killer == Some(true),
             "memory.disableOOMKiller",
             "cgroup v2 has no such switch",
         ),
         no_such(
-            memory.swappiness().is_some(),
+            memory.swappiness.is_some(),
             "memory.swappiness",
             "cgroup v2 has no such setting for a group",
         ),
         no_such(
-            memory.use_hierarchy() == Some(false),
+            memory.use_hierarchy == Some(false),
             "memory.useHierarchy",
             "cgroup v2 always counts the groups below",
         ),
         no_such(
-            memory.kernel().is_some_and(|limit| limit > 0),
+            memory.kernel.is_some_and(|limit| limit > 0),
             "memory.kernel",
             "cgroup v2 has no separate limit for kernel memory",
         ),
         no_such(
-            memory.kernel_tcp().is_some_and(|limit| limit > 0),
+            memory.kernel_tcp.is_some_and(|limit| limit > 0),
             "memory.kernelTCP",
             "cgroup v2 has no separate limit for kernel memory",
         ),
@@ -237,8 +233,8 @@ fn memory_settings(memory: &LinuxMemory, out: &mut Collector) {
     for (field, reason) in refused.into_iter().flatten() {
         out.refuse(field, reason);
     }
-    let limit = memory.limit().filter(|limit| *limit != 0);
-    if let Some(swap) = memory.swap().filter(|swap| *swap != 0) {
+    let limit = memory.limit.filter(|limit| *limit != 0);
+    if let Some(swap) = memory.swap.filter(|swap| *swap != 0) {
         match limit {
             _ if swap < 0 => out.push("memory.swap", "memory", "memory.swap.max", "max"),
             // The spec counts memory and swap together, cgroup v2 swap alone.
@@ -252,7 +248,7 @@ fn memory_settings(memory: &LinuxMemory, out: &mut Collector) {
     if let Some(limit) = limit {
         out.push("memory.limit", "memory", "memory.max", max_or(limit));
     }
-    if let Some(reservation) = memory.reservation().filter(|n| *n != 0) {
+    if let Some(reservation) = memory.reservation.filter(|n| *n != 0) {
         let value = max_or(reservation);
         out.push("memory.reservation", "memory", "memory.low", value);
     }
@@ -261,7 +257,7 @@ fn memory_settings(memory: &LinuxMemory, out: &mut Collector) {
 /// A limit that the group uses more than already, where the spec asks for that check
 /// (`memory.checkBeforeUpdate`). `usage` holds memory and memory with swap, in bytes.
 pub(super) fn above_limit(memory: &LinuxMemory, usage: (u64, u64)) -> Option<CgroupError> {
-    if memory.check_before_update() != Some(true) {
+    if memory.check_before_update != Some(true) {
         return None;
     }
     let over = |field: &str, limit: Option<i64>, used: u64| {
@@ -271,8 +267,8 @@ pub(super) fn above_limit(memory: &LinuxMemory, usage: (u64, u64)) -> Option<Cgr
             reason: format!("{limit} is below the {used} bytes in use"),
         })
     };
-    over("memory.limit", memory.limit(), usage.0)
-        .or_else(|| over("memory.swap", memory.swap(), usage.1))
+    over("memory.limit", memory.limit, usage.0)
+        .or_else(|| over("memory.swap", memory.swap, usage.1))
 }
 
 /// A weight of v1, 10 to 1000, as one of io.weight, 1 to 10000: the linear map of runc and crun
@@ -282,7 +278,7 @@ fn io_weight(weight: u16) -> u64 {
 }
 
 fn io_settings(io: &LinuxBlockIo, out: &mut Collector) {
-    if io.leaf_weight().is_some_and(|weight| weight != 0) {
+    if io.leaf_weight.is_some_and(|weight| weight != 0) {
         out.refuse("blockIO.leafWeight", "does not exist in cgroup v2");
     }
     // The scheduler BFQ has its own file, with the numbers of v1; without it there is the cost model.
@@ -295,17 +291,17 @@ fn io_settings(io: &LinuxBlockIo, out: &mut Collector) {
             last.otherwise = Some(("io.weight", format!("{of} {}", io_weight(weight))));
         }
     };
-    if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
+    if let Some(weight) = io.weight.filter(|weight| *weight != 0) {
         weigh("blockIO.weight", "default", weight);
     }
-    for (index, device) in io.weight_device().iter().flatten().enumerate() {
-        let of = format!("{}:{}", device.major(), device.minor());
-        if let Some(weight) = device.weight().filter(|weight| *weight != 0) {
+    for (index, device) in io.weight_device.iter().enumerate() {
+        let of = format!("{}:{}", device.major, device.minor);
+        if let Some(weight) = device.weight.filter(|weight| *weight != 0) {
             weigh(&format!("blockIO.weightDevice[{index}]"), &of, weight);
         }
     }
-    for (index, device) in io.weight_device().iter().flatten().enumerate() {
-        if device.leaf_weight().is_some_and(|weight| weight != 0) {
+    for (index, device) in io.weight_device.iter().enumerate() {
+        if device.leaf_weight.is_some_and(|weight| weight != 0) {
             let field = format!("blockIO.weightDevice[{index}].leafWeight");
             out.refuse(&field, "does not exist in cgroup v2");
         }
@@ -314,46 +310,41 @@ fn io_settings(io: &LinuxBlockIo, out: &mut Collector) {
         (
             "blockIO.throttleReadBpsDevice",
             "rbps",
-            io.throttle_read_bps_device(),
+            &io.throttle_read_bps_device,
         ),
         (
             "blockIO.throttleWriteBpsDevice",
             "wbps",
-            io.throttle_write_bps_device(),
+            &io.throttle_write_bps_device,
         ),
         (
             "blockIO.throttleReadIOPSDevice",
             "riops",
-            io.throttle_read_iops_device(),
+            &io.throttle_read_iops_device,
         ),
         (
             "blockIO.throttleWriteIOPSDevice",
             "wiops",
-            io.throttle_write_iops_device(),
+            &io.throttle_write_iops_device,
         ),
     ];
     for (field, key, devices) in throttles {
-        for device in devices.iter().flatten() {
-            let value = format!(
-                "{}:{} {key}={}",
-                device.major(),
-                device.minor(),
-                device.rate()
-            );
+        for device in devices {
+            let value = format!("{}:{} {key}={}", device.major, device.minor, device.rate);
             out.push(field, "io", "io.max", value);
         }
     }
 }
 
 fn hugepage_setting(limit: &LinuxHugepageLimit, out: &mut Collector) {
-    let size = limit.page_size();
+    let size = &limit.page_size;
     if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         out.refuse("hugepageLimits", &format!("`{size}` is not a page size"));
     }
     // Reserved pages count too: a mapping that is granted must not fail at its first touch.
     for file in ["max", "rsvd.max"] {
         let file = format!("hugetlb.{size}.{file}");
-        out.push("hugepageLimits", "hugetlb", &file, max_or(limit.limit()));
+        out.push("hugepageLimits", "hugetlb", &file, limit.limit.to_string());
     }
 }
 
@@ -362,9 +353,7 @@ fn unified(resources: &LinuxResources, out: &mut Collector) {
     const CONTROLLERS: [&str; 9] = [
         "cpu", "cpuset", "io", "memory", "hugetlb", "pids", "rdma", "misc", "dmem",
     ];
-    let mut all: Vec<_> = resources.unified().iter().flatten().collect();
-    all.sort();
-    for (file, value) in all {
+    for (file, value) in &resources.unified {
         let plain = file
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte));

@@ -7,10 +7,9 @@ use std::process::ExitCode;
 use berth_oci::cgroup::{Host, Scope};
 use berth_oci::launch::{self, Created, Gate, ProcessIo};
 use berth_oci::plan::{CgroupMode, CgroupPlan, Plan, RootfsSource, Source};
-use berth_oci::spec;
+use berth_oci::spec::{self, config::Spec};
 use berth_oci::state::{Lock, Record, Store};
 use berth_sys::{crash_point, process};
-use oci_spec::runtime::Spec;
 
 use super::handover::{
     check_preserved, own_streams, pass_listen_fds, send_console, write_pid_file,
@@ -158,9 +157,8 @@ fn new_record(spec: &Spec, plan: &Plan, args: &BundleArgs) -> Result<Record, Fai
         }
     };
     let scope = plan.cgroup.scope.as_ref();
-    let annotations = spec.annotations().iter().flatten();
     Ok(Record {
-        oci_version: spec.version().clone(),
+        oci_version: spec.version.clone(),
         id: plan.id.clone(),
         bundle: plan.bundle.clone(),
         rootfs: rootfs_path(&plan.rootfs.source).to_owned(),
@@ -171,7 +169,7 @@ fn new_record(spec: &Spec, plan: &Plan, args: &BundleArgs) -> Result<Record, Fai
         scope: scope.map(|scope| scope.unit().to_owned()),
         no_new_keyring: args.no_new_keyring,
         late_hooks: !plan.hooks.poststart.is_empty() || !plan.hooks.poststop.is_empty(),
-        annotations: annotations.map(|(k, v)| (k.clone(), v.clone())).collect(),
+        annotations: spec.annotations.clone(),
     })
 }
 
@@ -224,9 +222,9 @@ fn hand_over(created: &mut Created, args: &BundleArgs) -> Result<(), Failure> {
 
 fn source(global: &Global, spec: &Spec, id: &str, bundle: &Path) -> Result<Source, Failure> {
     let path = spec
-        .root()
+        .root
         .as_ref()
-        .map_or(Path::new("rootfs"), |root| root.path());
+        .map_or(Path::new("rootfs"), |root| &root.path);
     let cgroup = match global.manager() {
         CgroupManager::Disabled => CgroupMode::Disabled,
         CgroupManager::Systemd if !Scope::is_available() => {

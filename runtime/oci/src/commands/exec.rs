@@ -3,13 +3,16 @@
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
+use berth_oci::capability::{self, CapabilitySet};
 use berth_oci::cgroup::Cgroup;
 use berth_oci::launch::ProcessIo;
 use berth_oci::plan::ExecPlan;
-use berth_oci::spec;
+use berth_oci::spec::{
+    self,
+    config::{Process, Spec},
+};
 use berth_oci::state::{Record, Status, Store};
 use berth_sys::crash_point;
-use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 
 use super::handover::{check_preserved, own_streams, send_console, write_pid_file};
 use super::record::Records;
@@ -122,45 +125,37 @@ fn process(args: &ExecArgs, spec: &Spec, log: &Log) -> Result<Process, Failure> 
         return Ok(process);
     }
     let missing = || Failure::Usage("the container's spec has no process".into());
-    let mut process = spec.process().clone().ok_or_else(missing)?;
+    let mut process = spec.process.clone().ok_or_else(missing)?;
     if args.command.is_empty() {
         return Err(Failure::Usage("no command given".into()));
     }
-    process.set_args(Some(args.command.clone()));
-    process.set_terminal(Some(args.tty));
-    process.set_console_size(None);
+    process.args.clone_from(&args.command);
+    process.terminal = args.tty;
+    process.console_size = None;
     if let Some(cwd) = &args.cwd {
-        process.set_cwd(PathBuf::from(cwd));
+        process.cwd = PathBuf::from(cwd);
     }
-    let env = process
-        .env()
-        .iter()
-        .flatten()
-        .chain(&args.env)
-        .cloned()
-        .collect();
-    process.set_env(Some(env));
+    process.env.extend_from_slice(&args.env);
     if let Some(user) = &args.user {
         let (uid, gid) =
             parse_user(user).ok_or_else(|| Failure::Usage(format!("`{user}` is not UID[:GID]")))?;
-        process.user_mut().set_uid(uid);
+        process.user.uid = uid;
         if let Some(gid) = gid {
-            process.user_mut().set_gid(gid);
+            process.user.gid = gid;
         }
     }
     if !args.additional_gids.is_empty() {
         process
-            .user_mut()
-            .set_additional_gids(Some(args.additional_gids.clone()));
+            .user
+            .additional_gids
+            .clone_from(&args.additional_gids);
     }
-    if args.no_new_privs {
-        process.set_no_new_privileges(Some(true));
-    }
+    process.no_new_privileges |= args.no_new_privs;
     if let Some(profile) = &args.apparmor {
-        process.set_apparmor_profile(Some(profile.clone()));
+        process.apparmor_profile.clone_from(profile);
     }
     if let Some(label) = &args.process_label {
-        process.set_selinux_label(Some(label.clone()));
+        process.selinux_label.clone_from(label);
     }
     add_capabilities(&mut process, &args.cap)?;
     Ok(process)
@@ -172,38 +167,16 @@ fn add_capabilities(process: &mut Process, names: &[String]) -> Result<(), Failu
     if names.is_empty() {
         return Ok(());
     }
-    let mut added = Capabilities::new();
+    let mut added = CapabilitySet::default();
     for name in names {
-        let known = serde_json::from_value::<Capability>(name.as_str().into());
-        added.insert(known.map_err(|_| Failure::Usage(format!("`{name}` is not a capability")))?);
+        let unknown = || Failure::Usage(format!("`{name}` is not a capability"));
+        added |= capability::of_name(name).ok_or_else(unknown)?;
     }
-    let mut sets = process.capabilities().clone().unwrap_or_else(none);
-    let with = |set: &Option<Capabilities>| {
-        Some(
-            set.iter()
-                .flatten()
-                .chain(&added)
-                .copied()
-                .collect::<Capabilities>(),
-        )
-    };
-    sets.set_bounding(with(sets.bounding()));
-    sets.set_permitted(with(sets.permitted()));
-    sets.set_effective(with(sets.effective()));
-    process.set_capabilities(Some(sets));
+    let sets = process.capabilities.get_or_insert_default();
+    for set in [&mut sets.bounding, &mut sets.permitted, &mut sets.effective] {
+        *set |= added;
+    }
     Ok(())
-}
-
-/// A process without any capability.
-fn none() -> LinuxCapabilities {
-    let mut sets = LinuxCapabilities::default();
-    let empty = || Some(Capabilities::new());
-    sets.set_bounding(empty());
-    sets.set_permitted(empty());
-    sets.set_effective(empty());
-    sets.set_inheritable(empty());
-    sets.set_ambient(empty());
-    sets
 }
 
 /// `UID` or `UID:GID`, plain decimal numbers below 2³² − 1 and nothing else (CVE-2026-30892).

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use berth_oci::cgroup::Cgroup;
+use berth_oci::spec::config::LinuxNamespaceType;
 use berth_oci::state::{Status, Store};
 use berth_sys::{crash_point, process};
-use oci_spec::runtime::LinuxNamespaceType;
 
 use super::{Failure, kept_spec};
 use crate::cli::KillArgs;
@@ -40,14 +40,9 @@ pub(super) fn run(store: &Store, args: &KillArgs) -> Result<ExitCode, Failure> {
 /// Whether the container's processes do not have a PID namespace of their own.
 fn shares_pids(store: &Store, id: &str) -> Result<bool, Failure> {
     let spec = kept_spec(store, id)?;
-    let namespaces = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.namespaces().as_ref());
-    Ok(!namespaces
-        .into_iter()
-        .flatten()
-        .any(|namespace| namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()))
+    let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+    let pids = LinuxNamespaceType::Pid;
+    Ok(!namespaces.any(|one| one.kind == pids && one.path.as_os_str().is_empty()))
 }
 
 fn signal_all(group: &Cgroup, signal: i32) -> Result<(), Failure> {

@@ -29,9 +29,8 @@ use std::process::ExitCode;
 use berth_oci::cgroup::Cgroup;
 use berth_oci::hooks;
 use berth_oci::plan::{CgroupMode, Hooks, Plan, RootfsSource, Source};
-use berth_oci::spec as oci;
+use berth_oci::spec::{self as oci, config::Spec};
 use berth_oci::state::{Record, Store};
-use oci_spec::runtime::Spec;
 
 pub use failure::Failure;
 

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use berth_oci::launch::{self, Created, LaunchError, ProcessIo, Running};
 use berth_oci::plan::{ExecPlan, Plan};
 use berth_oci::record::{self, Record, Refused, Requested};
+use berth_oci::spec::config::LinuxResources;
 use berth_oci::state::{self, StateError, Store};
 use berth_sys::process;
-use oci_spec::runtime::LinuxResources;
 
 use super::Failure;
 

@@ -7,10 +7,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use berth_oci::cgroup::Scope;
+use berth_oci::spec::config::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 use berth_oci::spec::{self, MAX_SPEC_BYTES};
 use berth_oci::state::{Status, Store};
-use oci_spec::runtime::{LinuxResources, Spec};
-use serde_json::{Map, Value, json};
 
 use super::record::Records;
 use super::{Failure, cgroup, kept_spec};
@@ -31,8 +30,10 @@ pub(super) fn run(
         return Err(Failure::wrong_status("update", &args.id, status));
     }
     let mut spec = kept_spec(store, &args.id)?;
-    let touched: BTreeSet<String> = change.keys().cloned().collect();
-    let limits = merged(&spec, change)?;
+    let linux = spec.linux.get_or_insert_default();
+    let present = linux.resources.take().unwrap_or_default();
+    let limits = present.changed(&change);
+    let touched: BTreeSet<String> = change.members().collect();
     for limit in cgroup(&record)?.update(&limits, &touched)? {
         log.warn(&format!(
             "{} is not enforced: {}",
@@ -43,9 +44,7 @@ pub(super) fn run(
         Scope::update(unit, &limits)?;
     }
     records.update(store, &record, &limits)?;
-    if let Some(linux) = spec.linux_mut() {
-        linux.set_resources(Some(limits));
-    }
+    linux.resources = Some(limits);
     let text = serde_json::to_vec(&spec)
         .map_err(|e| Failure::Usage(format!("cannot keep the spec: {e}")))?;
     store.put(&args.id, "config.json", &text)?;
@@ -53,7 +52,7 @@ pub(super) fn run(
 }
 
 /// What is to change, as a part of `linux.resources`.
-fn change(args: &UpdateArgs) -> Result<Map<String, Value>, Failure> {
+fn change(args: &UpdateArgs) -> Result<LinuxResources, Failure> {
     for (flag, given) in [
         ("--l3-cache-schema", args.l3_cache_schema.is_some()),
         ("--mem-bw-schema", args.mem_bw_schema.is_some()),
@@ -72,7 +71,7 @@ fn change(args: &UpdateArgs) -> Result<Map<String, Value>, Failure> {
 }
 
 /// The file of `--resources`, checked as strictly as a spec.
-fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
+fn read(path: &Path) -> Result<LinuxResources, Failure> {
     let mut bytes = Vec::new();
     let taken = if path == Path::new("-") {
         io::stdin().take(MAX_SPEC_BYTES + 1).read_to_end(&mut bytes)
@@ -85,80 +84,45 @@ fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
         let path = path.to_owned();
         return Err(spec::LoadError::TooLarge { path }.into());
     }
-    spec::parse_resources(&bytes, path)?;
-    match serde_json::from_slice(&bytes) {
-        Ok(Value::Object(fields)) => Ok(without_nulls(fields)),
-        _ => Err(Failure::Usage(format!(
-            "`{}` holds no object",
-            path.display()
-        ))),
-    }
+    Ok(spec::parse_resources(&bytes, path)?)
 }
 
-fn without_nulls(fields: Map<String, Value>) -> Map<String, Value> {
-    fields
-        .into_iter()
-        .filter(|(_, value)| !value.is_null())
-        .collect()
-}
-
-fn from_flags(args: &UpdateArgs) -> Result<Map<String, Value>, Failure> {
-    let list = |text: &Option<String>| text.clone().filter(|list| !list.is_empty());
-    let groups = [
-        (
-            "cpu",
-            json!({
-                "shares": args.cpu_share, "quota": args.cpu_quota, "period": args.cpu_period,
-                "burst": args.cpu_burst, "idle": args.cpu_idle,
-                "realtimePeriod": args.cpu_rt_period, "realtimeRuntime": args.cpu_rt_runtime,
-                "cpus": list(&args.cpuset_cpus), "mems": list(&args.cpuset_mems),
-            }),
-        ),
-        (
-            "memory",
-            json!({
-                "limit": size("--memory", &args.memory)?,
-                "reservation": size("--memory-reservation", &args.memory_reservation)?,
-                "swap": size("--memory-swap", &args.memory_swap)?,
-            }),
-        ),
-        (
-            "pids",
-            json!({ "limit": args.pids_limit.filter(|limit| *limit != 0) }),
-        ),
-        ("blockIO", json!({ "weight": args.blkio_weight })),
-    ];
-    let mut change = Map::new();
-    for (name, group) in groups {
-        let Value::Object(fields) = group else {
-            continue;
-        };
-        let fields = without_nulls(fields);
-        if !fields.is_empty() {
-            change.insert(name.to_owned(), fields.into());
-        }
-    }
-    Ok(change)
-}
-
-/// The container's limits with the changed fields replaced; what is not named stays.
-fn merged(spec: &Spec, change: Map<String, Value>) -> Result<LinuxResources, Failure> {
-    let present = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.resources().clone());
-    let failed = |e: serde_json::Error| Failure::Usage(format!("these are no limits: {e}"));
-    let mut all = match serde_json::to_value(present.unwrap_or_default()).map_err(failed)? {
-        Value::Object(all) => all,
-        _ => Map::new(),
+fn from_flags(args: &UpdateArgs) -> Result<LinuxResources, Failure> {
+    let cpu = LinuxCpu {
+        shares: args.cpu_share,
+        quota: args.cpu_quota,
+        burst: args.cpu_burst,
+        period: args.cpu_period,
+        realtime_runtime: args.cpu_rt_runtime,
+        realtime_period: args.cpu_rt_period,
+        cpus: args.cpuset_cpus.clone().unwrap_or_default(),
+        mems: args.cpuset_mems.clone().unwrap_or_default(),
+        idle: args.cpu_idle,
     };
-    for (name, value) in change {
-        match (all.get_mut(&name), value) {
-            (Some(Value::Object(old)), Value::Object(new)) => old.extend(without_nulls(new)),
-            (_, value) => drop(all.insert(name, value)),
-        }
-    }
-    serde_json::from_value(all.into()).map_err(failed)
+    let memory = LinuxMemory {
+        limit: size("--memory", &args.memory)?,
+        reservation: size("--memory-reservation", &args.memory_reservation)?,
+        swap: size("--memory-swap", &args.memory_swap)?,
+        ..LinuxMemory::default()
+    };
+    let pids = LinuxPids {
+        limit: args.pids_limit.filter(|limit| *limit != 0),
+    };
+    let block_io = LinuxBlockIo {
+        weight: args.blkio_weight,
+        ..LinuxBlockIo::default()
+    };
+    Ok(LinuxResources {
+        cpu: asked(cpu),
+        memory: asked(memory),
+        pids: asked(pids),
+        block_io: asked(block_io),
+        ..LinuxResources::default()
+    })
+}
+
+fn asked<T: Default + PartialEq>(group: T) -> Option<T> {
+    Some(group).filter(|group| *group != T::default())
 }
 
 /// Bytes, with an optional unit of powers of 1024: `512`, `10m`, `1.5G`, `64KiB`; −1 for no limit.
@@ -230,17 +194,17 @@ mod tests {
 
     #[test]
     fn what_is_not_named_stays() {
-        let spec: Spec =
-            serde_json::from_value(json!({"ociVersion": "1.0.2", "linux": {"resources": {
-            "memory": {"limit": 10, "swap": 20}, "pids": {"limit": 5}, "cpu": {"shares": 7}}}}))
-            .unwrap();
-        let change = json!({"memory": {"limit": 15, "swap": null}, "cpu": {"quota": 9}});
-        let Value::Object(change) = change else {
-            panic!("an object")
-        };
-        let limits = serde_json::to_value(merged(&spec, change).unwrap()).unwrap();
-        let expected = json!({"memory": {"limit": 15, "swap": 20}, "pids": {"limit": 5},
-            "cpu": {"shares": 7, "quota": 9}});
-        assert_eq!(limits, expected);
+        let parse =
+            |text: &str| spec::parse_resources(text.as_bytes(), Path::new("limits.json")).unwrap();
+        let present = parse(
+            r#"{"memory": {"limit": 10, "swap": 20}, "pids": {"limit": 5}, "cpu": {"shares": 7}}"#,
+        );
+        let change = parse(r#"{"memory": {"limit": 15, "swap": null}, "cpu": {"quota": 9}}"#);
+        let expected = parse(
+            r#"{"memory": {"limit": 15, "swap": 20}, "pids": {"limit": 5},
+                "cpu": {"shares": 7, "quota": 9}}"#,
+        );
+        assert_eq!(present.changed(&change), expected);
+        assert!(change.members().eq(["memory", "cpu"]));
     }
 }

@@ -20,8 +20,6 @@ mod trace;
 
 use std::path::Path;
 
-use oci_spec::runtime::LinuxResources;
-
 pub use requested::{container, further};
 pub use schema::{
     Applied, Capabilities, Context, Environment, Field, Fields, Finding, IdMapLines, Ids, Kind,
@@ -33,6 +31,7 @@ pub use trace::{Refused, Watch};
 mod tests;
 
 use crate::cgroup::{self, CgroupError};
+use crate::spec::config::LinuxResources;
 
 /// The record of a process which another runtime started: nobody looked.
 pub fn unverified(kind: Kind, container: &str, pid: i32, launcher: &str) -> Record {
@@ -63,7 +62,7 @@ pub fn update(
     resources: &LinuxResources,
     degraded_ok: bool,
 ) -> Result<Record, CgroupError> {
-    let devices = resources.devices().clone().unwrap_or_default();
+    let devices = resources.devices.clone();
     let program = cgroup::requested_device_program(&devices)?;
     let requested = Requested {
         limits: Some(cgroup::requested_files(resources)?),

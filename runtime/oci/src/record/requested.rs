@@ -364,7 +364,7 @@ fn limits(plan: &CgroupPlan, out: &mut Requested) {
     }
     // What cannot be compiled is refused when it is applied.
     out.limits = cgroup::requested_files(&plan.resources).ok();
-    let devices = plan.resources.devices().clone().unwrap_or_default();
+    let devices = plan.resources.devices.clone();
     let program = cgroup::requested_device_program(&devices).ok();
     out.device_rules =
         program.map(|program| program.iter().map(|code| digest::program(code)).collect());

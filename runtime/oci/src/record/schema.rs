@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use berth_sys::creds::CapabilityMasks;
-use oci_spec::runtime::LinuxDeviceCgroup;
 use serde::{Deserialize, Serialize};
 
 use crate::capability;
+use crate::spec::config::LinuxDeviceCgroup;
 
 /// Version of the schema. A reader refuses a greater one.
 pub const VERSION: u32 = 1;

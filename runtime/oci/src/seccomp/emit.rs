@@ -1,7 +1,7 @@
 //! Rules → classic BPF (networking/filter.rst): by architecture, then a binary search by number.
 
+use crate::spec::config::LinuxSeccompOperator as Operator;
 use berth_sys::seccomp::Instruction;
-use oci_spec::runtime::LinuxSeccompOperator as Operator;
 
 use super::CompileError;
 use super::rules::{Condition, Decision, KILL_PROCESS, NO_SYSCALL, Rules, Table, Verdict};
@@ -216,8 +216,8 @@ fn compare(condition: &Condition, convention: Convention, rest: usize) -> Code {
     let test = |code: u16, k: u32, jt: u8, jf: u8| Instruction { code, jt, jf, k };
     let narrow = convention == Convention::X86;
     match condition.operator {
-        Operator::ScmpCmpEq if narrow => vec![load(0), test(JUMP_EQ, low_value, 0, rest)],
-        Operator::ScmpCmpEq => {
+        Operator::Eq if narrow => vec![load(0), test(JUMP_EQ, low_value, 0, rest)],
+        Operator::Eq => {
             vec![
                 load(1),
                 test(JUMP_EQ, high_value, 0, rest + 2),
@@ -225,8 +225,8 @@ fn compare(condition: &Condition, convention: Convention, rest: usize) -> Code {
                 test(JUMP_EQ, low_value, 0, rest),
             ]
         }
-        Operator::ScmpCmpNe if narrow => vec![load(0), test(JUMP_EQ, low_value, rest, 0)],
-        Operator::ScmpCmpNe => {
+        Operator::Ne if narrow => vec![load(0), test(JUMP_EQ, low_value, rest, 0)],
+        Operator::Ne => {
             vec![
                 load(1),
                 test(JUMP_EQ, high_value, 0, 2),
@@ -234,7 +234,7 @@ fn compare(condition: &Condition, convention: Convention, rest: usize) -> Code {
                 test(JUMP_EQ, low_value, rest, 0),
             ]
         }
-        Operator::ScmpCmpMaskedEq => {
+        Operator::MaskedEq => {
             let low = [
                 load(0),
                 plain(AND, low_value),
@@ -251,11 +251,11 @@ fn compare(condition: &Condition, convention: Convention, rest: usize) -> Code {
             code.extend(low);
             code
         }
-        Operator::ScmpCmpGt => ordered(JUMP_GT, true, narrow, condition.value, &load, rest),
-        Operator::ScmpCmpGe => ordered(JUMP_GE, true, narrow, condition.value, &load, rest),
+        Operator::Gt => ordered(JUMP_GT, true, narrow, condition.value, &load, rest),
+        Operator::Ge => ordered(JUMP_GE, true, narrow, condition.value, &load, rest),
         // a < b is not (a >= b), a <= b is not (a > b)
-        Operator::ScmpCmpLt => ordered(JUMP_GE, false, narrow, condition.value, &load, rest),
-        Operator::ScmpCmpLe => ordered(JUMP_GT, false, narrow, condition.value, &load, rest),
+        Operator::Lt => ordered(JUMP_GE, false, narrow, condition.value, &load, rest),
+        Operator::Le => ordered(JUMP_GT, false, narrow, condition.value, &load, rest),
     }
 }
 

@@ -15,9 +15,9 @@ mod tests;
 pub use profile::default_profile;
 
 use berth_sys::seccomp::flag;
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag};
 
 use crate::plan::{Filter, Listener};
+use crate::spec::config::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFlag};
 
 /// Why a profile cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum CompileError {
     NoErrno(LinuxSeccompAction),
     /// An argument index above 5.
     #[error("argument index {0} is not within 0 … 5")]
-    ArgumentIndex(usize),
+    ArgumentIndex(u64),
     /// More than the kernel takes.
     #[error("the program has {0} instructions, the kernel takes 4096")]
     TooLong(usize),
@@ -46,12 +46,12 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, CompileError> {
     let rules = rules::read(profile)?;
     let program = emit::program(&rules)?;
     let mut flags = 0;
-    for word in profile.flags().iter().flatten() {
+    for word in &profile.flags {
         flags |= match word {
-            LinuxSeccompFilterFlag::SeccompFilterFlagLog => flag::LOG,
-            LinuxSeccompFilterFlag::SeccompFilterFlagTsync => flag::TSYNC,
-            LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => flag::SPEC_ALLOW,
-            LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => flag::WAIT_KILLABLE_RECV,
+            LinuxSeccompFlag::Log => flag::LOG,
+            LinuxSeccompFlag::Tsync => flag::TSYNC,
+            LinuxSeccompFlag::SpecAllow => flag::SPEC_ALLOW,
+            LinuxSeccompFlag::WaitKillableRecv => flag::WAIT_KILLABLE_RECV,
         };
     }
     if listener.is_none() {
@@ -66,24 +66,23 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, CompileError> {
 
 /// Where notifications go, if there are any. Whose they are, the plan says.
 fn listener(profile: &LinuxSeccomp) -> Result<Option<Listener>, CompileError> {
-    let notifies = |action| action == LinuxSeccompAction::ScmpActNotify;
-    let path = profile.listener_path().clone();
-    let path = path.filter(|path| !path.as_os_str().is_empty());
-    if path.is_none() && profile.listener_metadata().is_some() {
+    let notifies = |action| action == LinuxSeccompAction::Notify;
+    let path = Some(profile.listener_path.clone()).filter(|path| !path.as_os_str().is_empty());
+    if path.is_none() && !profile.listener_metadata.is_empty() {
         return Err(CompileError::Needs("listenerMetadata", "listenerPath"));
     }
-    if notifies(profile.default_action()) {
+    if notifies(profile.default_action) {
         return Err(CompileError::Notify("the default action"));
     }
-    let mut rules = profile.syscalls().iter().flatten();
+    let mut rules = profile.syscalls.iter();
     let mut notified = rules
         .by_ref()
-        .filter(|rule| notifies(rule.action()))
+        .filter(|rule| notifies(rule.action))
         .peekable();
     if notified.peek().is_none() {
         return Ok(None);
     }
-    if notified.any(|rule| rule.names().iter().any(|name| name == "write")) {
+    if notified.any(|rule| rule.names.iter().any(|name| name == "write")) {
         return Err(CompileError::Notify("used for `write`"));
     }
     let path = path.ok_or(CompileError::Needs("SCMP_ACT_NOTIFY", "listenerPath"))?;
@@ -92,7 +91,7 @@ fn listener(profile: &LinuxSeccomp) -> Result<Option<Listener>, CompileError> {
     }
     Ok(Some(Listener {
         path,
-        metadata: profile.listener_metadata().clone().unwrap_or_default(),
+        metadata: profile.listener_metadata.clone(),
         state: serde_json::Value::Null,
     }))
 }

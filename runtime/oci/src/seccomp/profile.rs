@@ -3,47 +3,47 @@
 //! A list of allowed calls; everything else fails with EPERM, calls newer than the list with ENOSYS.
 //! Some are allowed only to a container which has the capability that the kernel itself asks for.
 
-use oci_spec::runtime::{
-    Arch, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder,
-    LinuxSeccompBuilder, LinuxSeccompOperator, LinuxSyscall, LinuxSyscallBuilder,
+use crate::capability::{self, CapabilitySet};
+use crate::spec::config::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
 };
 
 /// Allowed to every container.
 const ALWAYS: &str = include_str!("default.txt");
 
 /// Allowed with a capability in the bounding set.
-const WITH: [(Capability, &str); 15] = [
-    (Capability::DacReadSearch, "open_by_handle_at"),
+const WITH: [(&str, &str); 15] = [
+    ("DAC_READ_SEARCH", "open_by_handle_at"),
     (
-        Capability::SysAdmin,
+        "SYS_ADMIN",
         "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie mount mount_setattr move_mount \
          open_tree perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog umount umount2 unshare",
     ),
-    (Capability::SysBoot, "reboot"),
-    (Capability::SysChroot, "chroot"),
+    ("SYS_BOOT", "reboot"),
+    ("SYS_CHROOT", "chroot"),
     (
-        Capability::SysModule,
+        "SYS_MODULE",
         "delete_module init_module finit_module query_module",
     ),
-    (Capability::SysPacct, "acct"),
+    ("SYS_PACCT", "acct"),
     (
-        Capability::SysPtrace,
+        "SYS_PTRACE",
         "kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev",
     ),
-    (Capability::SysRawio, "iopl ioperm"),
+    ("SYS_RAWIO", "iopl ioperm"),
     (
-        Capability::SysTime,
+        "SYS_TIME",
         "settimeofday stime clock_settime clock_settime64",
     ),
-    (Capability::SysTtyConfig, "vhangup"),
+    ("SYS_TTY_CONFIG", "vhangup"),
     (
-        Capability::SysNice,
+        "SYS_NICE",
         "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
     ),
-    (Capability::Syslog, "syslog"),
-    (Capability::Bpf, "bpf"),
-    (Capability::Perfmon, "perf_event_open"),
-    (Capability::CheckpointRestore, "kcmp"),
+    ("SYSLOG", "syslog"),
+    ("BPF", "bpf"),
+    ("PERFMON", "perf_event_open"),
+    ("CHECKPOINT_RESTORE", "kcmp"),
 ];
 
 /// `CLONE_NEW*` for mount, cgroup, UTS, IPC, user, PID and network.
@@ -56,88 +56,62 @@ const PERSONALITIES: [u64; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 const AF_VSOCK: u64 = 40;
 
 /// The default profile for a container with these capabilities in its bounding set.
-pub fn default_profile(capabilities: &[Capability]) -> LinuxSeccomp {
+pub fn default_profile(bounding: CapabilitySet) -> LinuxSeccomp {
     use LinuxSeccompOperator as Operator;
-    let mut rules = vec![rule(
-        ALWAYS.lines().flat_map(str::split_whitespace),
-        LinuxSeccompAction::ScmpActAllow,
-        None,
-    )];
+    let has = |name| capability::of_name(name).is_some_and(|one| bounding.has(one));
+    let mut rules = vec![allow(ALWAYS)];
     for value in PERSONALITIES {
-        rules.push(allow_where("personality", Operator::ScmpCmpEq, value, None));
+        rules.push(allow_where("personality", Operator::Eq, value, None));
     }
-    rules.push(allow_where("socket", Operator::ScmpCmpNe, AF_VSOCK, None));
+    rules.push(allow_where("socket", Operator::Ne, AF_VSOCK, None));
     for (capability, names) in WITH {
-        if capabilities.contains(&capability) {
-            rules.push(rule(
-                names.split_whitespace(),
-                LinuxSeccompAction::ScmpActAllow,
-                None,
-            ));
+        if has(capability) {
+            rules.push(allow(names));
         }
     }
-    if !capabilities.contains(&Capability::SysAdmin) {
-        rules.push(allow_where(
-            "clone",
-            Operator::ScmpCmpMaskedEq,
-            NEW_NAMESPACES,
-            Some(0),
-        ));
+    if !has("SYS_ADMIN") {
+        let masked = Operator::MaskedEq;
+        rules.push(allow_where("clone", masked, NEW_NAMESPACES, Some(0)));
         // Its flags lie in memory, where no filter sees them; ENOSYS makes libc use clone.
-        let no_call = Some(libc::ENOSYS as u32);
-        rules.push(rule(
-            ["clone3"].into_iter(),
-            LinuxSeccompAction::ScmpActErrno,
-            no_call,
-        ));
+        rules.push(LinuxSyscall {
+            names: vec!["clone3".into()],
+            action: LinuxSeccompAction::Errno,
+            errno_ret: Some(libc::ENOSYS as u32),
+            args: Vec::new(),
+        });
     }
-    LinuxSeccompBuilder::default()
-        .default_action(LinuxSeccompAction::ScmpActErrno)
-        .default_errno_ret(libc::EPERM as u32)
-        .architectures(vec![
-            Arch::ScmpArchX86_64,
-            Arch::ScmpArchX86,
-            Arch::ScmpArchX32,
-        ])
-        .syscalls(rules)
-        .build()
-        .expect("every field has a default")
+    LinuxSeccomp {
+        default_action: LinuxSeccompAction::Errno,
+        default_errno_ret: Some(libc::EPERM as u32),
+        architectures: vec![Arch::X86_64, Arch::X86, Arch::X32],
+        syscalls: rules,
+        ..LinuxSeccomp::default()
+    }
 }
 
-fn rule<'a>(
-    names: impl Iterator<Item = &'a str>,
-    action: LinuxSeccompAction,
-    errno: Option<u32>,
-) -> LinuxSyscall {
-    let names: Vec<String> = names.map(str::to_owned).collect();
-    let mut rule = LinuxSyscallBuilder::default().names(names).action(action);
-    if let Some(errno) = errno {
-        rule = rule.errno_ret(errno);
+fn allow(names: &str) -> LinuxSyscall {
+    LinuxSyscall {
+        names: names.split_whitespace().map(str::to_owned).collect(),
+        action: LinuxSeccompAction::Allow,
+        errno_ret: None,
+        args: Vec::new(),
     }
-    rule.build().expect("names and action are set")
 }
 
 fn allow_where(
     name: &str,
-    operator: LinuxSeccompOperator,
+    op: LinuxSeccompOperator,
     value: u64,
-    datum: Option<u64>,
+    value_two: Option<u64>,
 ) -> LinuxSyscall {
-    let mut condition = LinuxSeccompArgBuilder::default()
-        .index(0usize)
-        .value(value)
-        .op(operator);
-    if let Some(datum) = datum {
-        condition = condition.value_two(datum);
+    let condition = LinuxSeccompArg {
+        index: 0,
+        value,
+        value_two,
+        op,
+    };
+    LinuxSyscall {
+        args: vec![condition],
+        ..allow(name)
     }
-    let condition: LinuxSeccompArg = condition
-        .build()
-        .expect("index, value and operator are set");
-    let allowed = LinuxSyscallBuilder::default().names(vec![name.to_owned()]);
-    let allowed = allowed
-        .action(LinuxSeccompAction::ScmpActAllow)
-        .args(vec![condition]);
-    allowed
-        .build()
-        .expect("names, action and arguments are set")
 }

@@ -2,9 +2,6 @@
 
 use std::collections::HashMap;
 
-use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
-};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -12,6 +9,9 @@ use super::compile;
 use super::emit::{ARCH_I386, ARCH_X86_64};
 use super::syscalls::{Numbers, table};
 use super::tests::{Call, run};
+use crate::spec::config::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
+};
 
 const KILL_PROCESS: u32 = 0x8000_0000;
 const ENOSYS: u32 = 0x0005_0026;
@@ -92,12 +92,12 @@ fn call() -> impl Strategy<Value = (usize, &'static str, [u64; 6])> {
 
 fn verdict(action: LinuxSeccompAction) -> u32 {
     match action {
-        LinuxSeccompAction::ScmpActAllow => 0x7fff_0000,
-        LinuxSeccompAction::ScmpActLog => 0x7ffc_0000,
-        LinuxSeccompAction::ScmpActTrace => 0x7ff0_0001,
-        LinuxSeccompAction::ScmpActErrno => 0x0005_0001,
-        LinuxSeccompAction::ScmpActTrap => 0x0003_0000,
-        LinuxSeccompAction::ScmpActKillProcess => KILL_PROCESS,
+        LinuxSeccompAction::Allow => 0x7fff_0000,
+        LinuxSeccompAction::Log => 0x7ffc_0000,
+        LinuxSeccompAction::Trace => 0x7ff0_0001,
+        LinuxSeccompAction::Errno => 0x0005_0001,
+        LinuxSeccompAction::Trap => 0x0003_0000,
+        LinuxSeccompAction::KillProcess => KILL_PROCESS,
         _ => 0,
     }
 }
@@ -110,22 +110,22 @@ fn holds(arg: &LinuxSeccompArg, args: &[u64; 6], narrow: bool) -> bool {
             value
         }
     };
-    let (given, value) = (cut(args[arg.index()]), cut(arg.value()));
-    match arg.op() {
-        LinuxSeccompOperator::ScmpCmpEq => given == value,
-        LinuxSeccompOperator::ScmpCmpNe => given != value,
-        LinuxSeccompOperator::ScmpCmpLt => given < value,
-        LinuxSeccompOperator::ScmpCmpLe => given <= value,
-        LinuxSeccompOperator::ScmpCmpGt => given > value,
-        LinuxSeccompOperator::ScmpCmpGe => given >= value,
-        LinuxSeccompOperator::ScmpCmpMaskedEq => given & value == cut(arg.value_two().unwrap_or(0)),
+    let (given, value) = (cut(args[arg.index as usize]), cut(arg.value));
+    match arg.op {
+        LinuxSeccompOperator::Eq => given == value,
+        LinuxSeccompOperator::Ne => given != value,
+        LinuxSeccompOperator::Lt => given < value,
+        LinuxSeccompOperator::Le => given <= value,
+        LinuxSeccompOperator::Gt => given > value,
+        LinuxSeccompOperator::Ge => given >= value,
+        LinuxSeccompOperator::MaskedEq => given & value == cut(arg.value_two.unwrap_or(0)),
     }
 }
 
 /// All conditions must hold, or any of them where two are about one argument.
 fn applies(rule: &LinuxSyscall, args: &[u64; 6], narrow: bool) -> bool {
-    let conditions = rule.args().clone().unwrap_or_default();
-    let mut indices: Vec<usize> = conditions.iter().map(LinuxSeccompArg::index).collect();
+    let conditions = &rule.args;
+    let mut indices: Vec<u64> = conditions.iter().map(|arg| arg.index).collect();
     indices.sort_unstable();
     let twice = indices.windows(2).any(|pair| pair[0] == pair[1]);
     let mut all = conditions.iter().map(|arg| holds(arg, args, narrow));
@@ -143,41 +143,36 @@ fn read(
     names: &HashMap<&str, Numbers>,
     (convention, name, args): (usize, &str, [u64; 6]),
 ) -> u32 {
-    let listed = profile
-        .architectures()
-        .iter()
-        .flatten()
-        .any(|arch| match convention {
-            1 => *arch == Arch::ScmpArchX86,
-            2 => *arch == Arch::ScmpArchX32,
-            _ => true,
-        });
+    let listed = profile.architectures.iter().any(|arch| match convention {
+        1 => *arch == Arch::X86,
+        2 => *arch == Arch::X32,
+        _ => true,
+    });
     if convention != 0 && !listed {
         return KILL_PROCESS;
     }
-    let rules: Vec<&LinuxSyscall> = profile.syscalls().iter().flatten().collect();
-    let of_call = |rule: &&&LinuxSyscall| rule.names().iter().any(|other| other == name);
-    let conditional =
-        |rule: &&&LinuxSyscall| rule.args().as_ref().is_some_and(|args| !args.is_empty());
+    let rules = &profile.syscalls;
+    let of_call = |rule: &&LinuxSyscall| rule.names.iter().any(|other| other == name);
+    let conditional = |rule: &&LinuxSyscall| !rule.args.is_empty();
     let mut matching = rules.iter().filter(of_call).filter(conditional);
     if let Some(rule) = matching.find(|rule| applies(rule, &args, convention == 1)) {
-        return verdict(rule.action());
+        return verdict(rule.action);
     }
     let plain = rules
         .iter()
         .filter(of_call)
         .filter(|rule| !conditional(rule));
     let strictest = plain
-        .map(|rule| verdict(rule.action()))
+        .map(|rule| verdict(rule.action))
         .min_by_key(|verdict| verdict.wrapping_sub(KILL_PROCESS)); // the order of seccomp(2)
     if let Some(verdict) = strictest {
         return verdict;
     }
-    let default = verdict(profile.default_action());
+    let default = verdict(profile.default_action);
     let number = |name: &str| names.get(name).and_then(|numbers| numbers[convention]);
     let known = rules
         .iter()
-        .flat_map(|rule| rule.names())
+        .flat_map(|rule| &rule.names)
         .filter_map(|name| number(name));
     let newest = known.filter(|number| number & 0xfff < 512).max();
     let denies = matches!(

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
-};
-
 use super::CompileError;
 use super::syscalls::{Convention, MULTIPLEXED, Numbers, table};
+use crate::spec::config::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
+};
 
 /// What the kernel is told to do (`SECCOMP_RET_*` with its data), linux/seccomp.h.
 pub(super) type Verdict = u32;
@@ -62,7 +61,7 @@ pub(super) struct Rules {
 }
 
 pub(super) fn read(profile: &LinuxSeccomp) -> Result<Rules, CompileError> {
-    let default = verdict(profile.default_action(), profile.default_errno_ret())?;
+    let default = verdict(profile.default_action, profile.default_errno_ret)?;
     let stub = matches!(
         default & 0xffff_0000,
         ERRNO | TRAP | KILL_PROCESS | KILL_THREAD
@@ -71,7 +70,7 @@ pub(super) fn read(profile: &LinuxSeccomp) -> Result<Rules, CompileError> {
     let mut tables = Vec::new();
     for convention in conventions(profile)? {
         let mut decisions = BTreeMap::new();
-        for rule in profile.syscalls().iter().flatten() {
+        for rule in &profile.syscalls {
             add(rule, convention, default, &names, &mut decisions)?;
         }
         let newest = if stub {
@@ -91,11 +90,11 @@ pub(super) fn read(profile: &LinuxSeccomp) -> Result<Rules, CompileError> {
 /// The native convention is always part of the filter.
 fn conventions(profile: &LinuxSeccomp) -> Result<Vec<Convention>, CompileError> {
     let mut out = vec![Convention::X86_64];
-    for arch in profile.architectures().iter().flatten() {
+    for arch in &profile.architectures {
         let convention = match arch {
-            Arch::ScmpArchNative | Arch::ScmpArchX86_64 => Convention::X86_64,
-            Arch::ScmpArchX86 => Convention::X86,
-            Arch::ScmpArchX32 => Convention::X32,
+            Arch::Native | Arch::X86_64 => Convention::X86_64,
+            Arch::X86 => Convention::X86,
+            Arch::X32 => Convention::X32,
             _ => continue, // a call of an architecture that this kernel does not run cannot happen
         };
         if !out.contains(&convention) {
@@ -118,9 +117,9 @@ fn newest(
     convention: Convention,
     names: &HashMap<&str, Numbers>,
 ) -> Option<u32> {
-    let rules = profile.syscalls().iter().flatten();
+    let rules = profile.syscalls.iter();
     let known = rules
-        .flat_map(|rule| rule.names())
+        .flat_map(|rule| &rule.names)
         .filter_map(|name| names.get(name.as_str()));
     // x32's own numbers from 512 on are not newer than anything.
     known
@@ -136,9 +135,9 @@ fn add(
     names: &HashMap<&str, Numbers>,
     decisions: &mut BTreeMap<u32, Decision>,
 ) -> Result<(), CompileError> {
-    let verdict = verdict(rule.action(), rule.errno_ret())?;
-    let alternatives = alternatives(rule.args().as_deref().unwrap_or_default())?;
-    for name in rule.names() {
+    let verdict = verdict(rule.action, rule.errno_ret)?;
+    let alternatives = alternatives(&rule.args)?;
+    for name in &rule.names {
         if let Some(numbers) = names.get(name.as_str())
             && let Some(number) = number(numbers, convention)
         {
@@ -152,7 +151,7 @@ fn add(
                     .get(entry)
                     .and_then(|numbers| number(numbers, convention));
                 let Some(entry) = entry else { continue };
-                let operator = LinuxSeccompOperator::ScmpCmpMaskedEq;
+                let operator = LinuxSeccompOperator::MaskedEq;
                 let condition = Condition {
                     index: 0,
                     operator,
@@ -204,15 +203,15 @@ fn stricter(a: Verdict, b: Verdict) -> Verdict {
 fn alternatives(args: &[LinuxSeccompArg]) -> Result<Vec<Vec<Condition>>, CompileError> {
     let mut conditions = Vec::new();
     for arg in args {
-        let index = u32::try_from(arg.index()).unwrap_or(u32::MAX);
+        let index = u32::try_from(arg.index).unwrap_or(u32::MAX);
         if index > 5 {
-            return Err(CompileError::ArgumentIndex(arg.index()));
+            return Err(CompileError::ArgumentIndex(arg.index));
         }
-        let datum = arg.value_two().unwrap_or(0);
+        let datum = arg.value_two.unwrap_or(0);
         conditions.push(Condition {
             index,
-            operator: arg.op(),
-            value: arg.value(),
+            operator: arg.op,
+            value: arg.value,
             datum,
         });
     }
@@ -236,20 +235,20 @@ fn alternatives(args: &[LinuxSeccompArg]) -> Result<Vec<Vec<Condition>>, Compile
 fn verdict(action: LinuxSeccompAction, errno: Option<u32>) -> Result<Verdict, CompileError> {
     let returns = matches!(
         action,
-        LinuxSeccompAction::ScmpActErrno | LinuxSeccompAction::ScmpActTrace
+        LinuxSeccompAction::Errno | LinuxSeccompAction::Trace
     );
     if errno.is_some() && !returns {
         return Err(CompileError::NoErrno(action)); // config-linux.md: "MUST ... fail"
     }
     let data = errno.unwrap_or(libc::EPERM as u32) & 0xffff;
     Ok(match action {
-        LinuxSeccompAction::ScmpActKill | LinuxSeccompAction::ScmpActKillThread => KILL_THREAD,
-        LinuxSeccompAction::ScmpActKillProcess => KILL_PROCESS,
-        LinuxSeccompAction::ScmpActTrap => TRAP,
-        LinuxSeccompAction::ScmpActErrno => ERRNO | data,
-        LinuxSeccompAction::ScmpActTrace => TRACE | data,
-        LinuxSeccompAction::ScmpActLog => LOG,
-        LinuxSeccompAction::ScmpActAllow => ALLOW,
-        LinuxSeccompAction::ScmpActNotify => NOTIFY,
+        LinuxSeccompAction::Kill | LinuxSeccompAction::KillThread => KILL_THREAD,
+        LinuxSeccompAction::KillProcess => KILL_PROCESS,
+        LinuxSeccompAction::Trap => TRAP,
+        LinuxSeccompAction::Errno => ERRNO | data,
+        LinuxSeccompAction::Trace => TRACE | data,
+        LinuxSeccompAction::Log => LOG,
+        LinuxSeccompAction::Allow => ALLOW,
+        LinuxSeccompAction::Notify => NOTIFY,
     })
 }

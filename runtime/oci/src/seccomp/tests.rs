@@ -1,10 +1,10 @@
 //! The emitted program, run by an interpreter of classic BPF, against tables of decisions.
 
-use oci_spec::runtime::{Capability, LinuxSeccomp};
-
 use super::emit::{AND, ARCH_I386, ARCH_X86_64, JUMP, JUMP_EQ, JUMP_GE, JUMP_GT, LOAD, RETURN};
 use super::syscalls::table;
 use super::{CompileError, compile, default_profile};
+use crate::capability::{self, CapabilitySet};
+use crate::spec::config::LinuxSeccomp;
 
 const ALLOW: u32 = 0x7fff_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
@@ -66,14 +66,20 @@ fn call(name: &str, convention: usize, args: &[u64]) -> Call {
     }
 }
 
+fn held(name: &str) -> CapabilitySet {
+    capability::of_name(name).unwrap()
+}
+
 fn profile(json: &str) -> LinuxSeccomp {
     serde_json::from_str(json).unwrap()
 }
 
 #[test]
 fn the_default_profile_decides_as_the_ecosystem_does() {
-    let plain = compile(&default_profile(&[])).unwrap().program;
-    let admin = compile(&default_profile(&[Capability::SysAdmin]))
+    let plain = compile(&default_profile(CapabilitySet::default()))
+        .unwrap()
+        .program;
+    let admin = compile(&default_profile(held("SYS_ADMIN")))
         .unwrap()
         .program;
     // name, arguments, without CAP_SYS_ADMIN, with it
@@ -125,17 +131,17 @@ fn the_default_profile_decides_as_the_ecosystem_does() {
 #[test]
 fn a_capability_opens_its_own_calls_only() {
     let rows = [
-        (Capability::SysChroot, "chroot", "reboot"),
-        (Capability::SysBoot, "reboot", "chroot"),
-        (Capability::SysPtrace, "process_vm_readv", "acct"),
-        (Capability::SysModule, "finit_module", "iopl"),
-        (Capability::SysTime, "settimeofday", "vhangup"),
-        (Capability::Syslog, "syslog", "bpf"),
-        (Capability::Bpf, "bpf", "perf_event_open"),
-        (Capability::DacReadSearch, "open_by_handle_at", "mount"),
+        ("SYS_CHROOT", "chroot", "reboot"),
+        ("SYS_BOOT", "reboot", "chroot"),
+        ("SYS_PTRACE", "process_vm_readv", "acct"),
+        ("SYS_MODULE", "finit_module", "iopl"),
+        ("SYS_TIME", "settimeofday", "vhangup"),
+        ("SYSLOG", "syslog", "bpf"),
+        ("BPF", "bpf", "perf_event_open"),
+        ("DAC_READ_SEARCH", "open_by_handle_at", "mount"),
     ];
     for (capability, opened, closed) in rows {
-        let program = compile(&default_profile(&[capability])).unwrap().program;
+        let program = compile(&default_profile(held(capability))).unwrap().program;
         assert_eq!(
             run(&program, call(opened, 0, &[])),
             ALLOW,
@@ -151,7 +157,9 @@ fn a_capability_opens_its_own_calls_only() {
 
 #[test]
 fn calls_newer_than_the_profile_do_not_exist() {
-    let program = compile(&default_profile(&[])).unwrap().program;
+    let program = compile(&default_profile(CapabilitySet::default()))
+        .unwrap()
+        .program;
     for (arch, number) in [
         (ARCH_X86_64, 500),
         (ARCH_X86_64, 0x3fff_ffff),
@@ -181,7 +189,9 @@ fn calls_newer_than_the_profile_do_not_exist() {
 
 #[test]
 fn x32_numbers_of_their_own_are_known() {
-    let program = compile(&default_profile(&[])).unwrap().program;
+    let program = compile(&default_profile(CapabilitySet::default()))
+        .unwrap()
+        .program;
     for name in ["execve", "ioctl", "rt_sigaction", "waitid"] {
         let x32 = call(name, 2, &[]);
         assert!(x32.number >= 0x4000_0200, "{name}");

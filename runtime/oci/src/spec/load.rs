@@ -5,9 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxResources, Process, Spec};
-
-use super::amend;
+use super::SpecErrors;
+use super::config::{self, Field, LinuxResources, Node, Process, Spec};
 
 /// The largest `config.json` that is read, in bytes.
 pub const MAX_SPEC_BYTES: u64 = 4 << 20;
@@ -42,7 +41,7 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
-    /// The text is not a spec.
+    /// The text is not JSON.
     #[error("`{path}` is not a valid spec")]
     Parse {
         /// The file.
@@ -50,6 +49,15 @@ pub enum LoadError {
         /// Where and why.
         #[source]
         source: serde_json::Error,
+    },
+    /// It is JSON, and has members that the specification does not allow.
+    #[error("`{path}` is not a valid spec")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// All that is wrong, each with its JSON path.
+        #[source]
+        source: SpecErrors,
     },
     /// A field which the specification does not know.
     #[error("`{path}`: unknown fields: {}", fields.join(", "))]
@@ -118,11 +126,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, LoadError> {
     Ok(bytes)
 }
 
-fn strict<T: serde::de::DeserializeOwned>(
-    bytes: &[u8],
-    path: &Path,
-    unknown: &mut Vec<String>,
-) -> Result<T, LoadError> {
+fn strict<T: Field>(bytes: &[u8], path: &Path, unknown: &mut Vec<String>) -> Result<T, LoadError> {
     let (value, ignored) = lenient(bytes, path)?;
     unknown.extend(ignored.capabilities);
     if ignored.fields.is_empty() {
@@ -134,40 +138,22 @@ fn strict<T: serde::de::DeserializeOwned>(
     })
 }
 
-fn lenient<T: serde::de::DeserializeOwned>(
-    bytes: &[u8],
-    path: &Path,
-) -> Result<(T, Ignored), LoadError> {
-    let failed = |source| LoadError::Parse {
+fn lenient<T: Field>(bytes: &[u8], path: &Path) -> Result<(T, Ignored), LoadError> {
+    let tree = tree(bytes, path)?;
+    let (value, reader) = config::whole(&tree).map_err(|source| LoadError::Invalid {
         path: path.to_owned(),
         source,
+    })?;
+    let ignored = Ignored {
+        fields: reader.unknown,
+        capabilities: reader.capabilities,
     };
-    let mut capabilities = Vec::new();
-    let (value, fields) = match typed(bytes) {
-        Err(error) => match amend::amended(bytes, &mut capabilities) {
-            Some(amended) => typed(&amended).map_err(failed)?,
-            None => return Err(failed(error)),
-        },
-        Ok(parsed) => parsed,
-    };
-    Ok((
-        value,
-        Ignored {
-            fields,
-            capabilities,
-        },
-    ))
+    Ok((value, ignored))
 }
 
-/// The value, and the JSON paths of the fields that are not part of it.
-fn typed<T: serde::de::DeserializeOwned>(
-    bytes: &[u8],
-) -> Result<(T, Vec<String>), serde_json::Error> {
-    let mut fields = Vec::new();
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_ignored::deserialize(&mut reader, |field| {
-        fields.push(field.to_string().replace(".?", ""))
-    })?;
-    reader.end()?;
-    Ok((value, fields))
+fn tree<'a>(bytes: &'a [u8], path: &Path) -> Result<Node<'a>, LoadError> {
+    serde_json::from_slice(bytes).map_err(|source| LoadError::Parse {
+        path: path.to_owned(),
+        source,
+    })
 }

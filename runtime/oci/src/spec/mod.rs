@@ -1,6 +1,6 @@
 //! From `config.json` to a plan: loading, then validation.
 
-mod amend;
+pub mod config;
 mod load;
 pub(crate) mod validate;
 

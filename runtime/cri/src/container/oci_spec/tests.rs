@@ -2,8 +2,8 @@
 
 use std::io;
 
+use berth_oci::spec::config::Spec;
 use oci_spec::image::{Config, ConfigBuilder, ImageConfigurationBuilder};
-use oci_spec::runtime::Spec;
 
 use super::*;
 

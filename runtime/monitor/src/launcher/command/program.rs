@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use oci_spec::runtime::Process;
+use berth_oci::spec::config::Process;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::stdio::ChildEnds;

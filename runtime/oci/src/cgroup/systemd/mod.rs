@@ -11,10 +11,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use berth_sys::process::{self, Child, CloneArgs};
-use oci_spec::runtime::LinuxResources;
 
 use super::CgroupError;
 use super::resources::{self, Setting};
+use crate::spec::config::LinuxResources;
 use bus::Bus;
 use message::{Value, Writer};
 

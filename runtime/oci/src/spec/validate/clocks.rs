@@ -1,10 +1,10 @@
 //! `linux.timeOffsets`.
 
 use berth_sys::ns::NamespaceKind;
-use oci_spec::runtime::Linux;
 
 use super::Errors;
 use crate::plan::{Namespaces, TimeOffset};
+use crate::spec::config::Linux;
 
 /// Clocks that a time namespace shifts (time_namespaces(7)).
 const CLOCKS: [&str; 2] = ["monotonic", "boottime"];
@@ -16,9 +16,9 @@ pub(super) fn offsets(
     errors: &mut Errors,
 ) -> Vec<TimeOffset> {
     let mut out = Vec::new();
-    for (name, offset) in linux.time_offsets().iter().flatten() {
+    for (name, offset) in &linux.time_offsets {
         let field = format!("linux.timeOffsets.{name}");
-        let nanoseconds = offset.nanosecs().unwrap_or(0);
+        let nanoseconds = offset.nanosecs;
         if nanoseconds >= 1_000_000_000 {
             errors.add(format!("{field}.nanosecs"), "is a second or more");
         }
@@ -28,7 +28,7 @@ pub(super) fn offsets(
         match CLOCKS.iter().find(|clock| *clock == name) {
             Some(clock) => out.push(TimeOffset {
                 clock,
-                seconds: offset.secs().unwrap_or(0),
+                seconds: offset.secs,
                 nanoseconds,
             }),
             None => errors.add(field, "is not a clock of a time namespace"),

@@ -2,42 +2,40 @@
 
 use std::time::Duration;
 
-use oci_spec::runtime::{Hook as SpecHook, Spec};
-
 use super::Errors;
 use crate::plan::{Hook, Hooks};
+use crate::spec::config::{Hook as SpecHook, Spec};
 
 pub(super) fn plan(spec: &Spec, errors: &mut Errors) -> Hooks {
-    let Some(hooks) = spec.hooks() else {
+    let Some(hooks) = &spec.hooks else {
         return Hooks::default();
     };
-    let prestart = hooks.prestart();
-    let mut list = |name: &str, hooks: &Option<Vec<SpecHook>>| -> Vec<Hook> {
-        let hooks = hooks.iter().flatten().enumerate();
+    let mut list = |name: &str, hooks: &[SpecHook]| -> Vec<Hook> {
+        let hooks = hooks.iter().enumerate();
         hooks
             .map(|(index, hook)| one(hook, &format!("hooks.{name}[{index}]"), errors))
             .collect()
     };
     // The specification runs prestart before createRuntime, at the same point.
-    let mut create_runtime = list("prestart", prestart);
-    create_runtime.extend(list("createRuntime", hooks.create_runtime()));
+    let mut create_runtime = list("prestart", &hooks.prestart);
+    create_runtime.extend(list("createRuntime", &hooks.create_runtime));
     Hooks {
         create_runtime,
-        create_container: list("createContainer", hooks.create_container()),
-        start_container: list("startContainer", hooks.start_container()),
-        poststart: list("poststart", hooks.poststart()),
-        poststop: list("poststop", hooks.poststop()),
+        create_container: list("createContainer", &hooks.create_container),
+        start_container: list("startContainer", &hooks.start_container),
+        poststart: list("poststart", &hooks.poststart),
+        poststop: list("poststop", &hooks.poststop),
     }
 }
 
 fn one(hook: &SpecHook, field: &str, errors: &mut Errors) -> Hook {
-    if !hook.path().is_absolute() {
+    if !hook.path.is_absolute() {
         errors.add(
             format!("{field}.path"),
-            format!("`{}` is not absolute", hook.path().display()),
+            format!("`{}` is not absolute", hook.path.display()),
         );
     }
-    let timeout = hook.timeout().map(|seconds| {
+    let timeout = hook.timeout.map(|seconds| {
         u64::try_from(seconds)
             .ok()
             .filter(|seconds| *seconds > 0)
@@ -47,7 +45,7 @@ fn one(hook: &SpecHook, field: &str, errors: &mut Errors) -> Hook {
             })
     });
     let mut env = Vec::new();
-    for entry in hook.env().iter().flatten() {
+    for entry in &hook.env {
         match entry.split_once('=') {
             Some((name, value)) if !name.is_empty() => {
                 env.push((name.to_owned(), value.to_owned()))
@@ -59,8 +57,8 @@ fn one(hook: &SpecHook, field: &str, errors: &mut Errors) -> Hook {
         }
     }
     Hook {
-        path: hook.path().clone(),
-        args: hook.args().clone().unwrap_or_default(),
+        path: hook.path.clone(),
+        args: hook.args.clone(),
         env,
         timeout: timeout.map(Duration::from_secs),
     }

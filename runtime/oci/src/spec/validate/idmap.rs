@@ -1,9 +1,9 @@
 //! Id mappings → [`IdMap`]s: every rule that the kernel has for a map, so that it cannot refuse one later.
 
 use berth_sys::idmap::{self, IdMap};
-use oci_spec::runtime::LinuxIdMapping;
 
 use super::Errors;
+use crate::spec::config::LinuxIdMapping;
 
 /// One map, checked: no empty or overflowing line, no overlap on either side, at most 340 lines
 /// (user_namespaces(7)).
@@ -11,9 +11,9 @@ pub(super) fn map(field: &str, lines: &[LinuxIdMapping], errors: &mut Errors) ->
     let out: Vec<IdMap> = lines
         .iter()
         .map(|line| IdMap {
-            inside: line.container_id(),
-            outside: line.host_id(),
-            length: line.size(),
+            inside: line.container_id,
+            outside: line.host_id,
+            length: line.size,
         })
         .collect();
     if out.len() > idmap::MAX_LINES {
@@ -59,11 +59,10 @@ mod tests {
 
     #[test]
     fn what_the_kernel_would_refuse_is_refused_with_its_place() {
-        let line = |inside: u32, outside: u32, size: u32| {
-            serde_json::from_value::<LinuxIdMapping>(
-                serde_json::json!({"containerID": inside, "hostID": outside, "size": size}),
-            )
-            .unwrap()
+        let line = |container_id: u32, host_id: u32, size: u32| LinuxIdMapping {
+            container_id,
+            host_id,
+            size,
         };
         let many: Vec<_> = (0..341).map(|n| line(2 * n, 2 * n, 1)).collect();
         let rows: [(&[LinuxIdMapping], &[&str]); 8] = [

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use berth_sys::ns::NamespaceKind;
-use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
 use super::{Errors, clocks, users};
 use crate::cgroup::Scope;
 use crate::plan::{CgroupMode, CgroupPlan, Namespaces, Source};
+use crate::spec::config::{Linux, LinuxNamespaceType, Spec};
 
 /// The kernel keeps 64 bytes of a host name (`__NEW_UTS_LEN`).
 const MAX_HOSTNAME: usize = 64;
@@ -22,9 +22,9 @@ impl Namespaces {
 
 pub(super) fn namespaces(linux: &Linux, errors: &mut Errors) -> Namespaces {
     let mut out = Namespaces::default();
-    for (index, namespace) in linux.namespaces().iter().flatten().enumerate() {
+    for (index, namespace) in linux.namespaces.iter().enumerate() {
         let field = format!("linux.namespaces[{index}]");
-        let kind = match namespace.typ() {
+        let kind = match namespace.kind {
             LinuxNamespaceType::Mount => NamespaceKind::Mount,
             LinuxNamespaceType::Cgroup => NamespaceKind::Cgroup,
             LinuxNamespaceType::Uts => NamespaceKind::Uts,
@@ -40,12 +40,13 @@ pub(super) fn namespaces(linux: &Linux, errors: &mut Errors) -> Namespaces {
                 format!("namespace type `{}` is given twice", kind.proc_name()),
             );
         }
-        match namespace.path() {
-            None => out.create.push(kind),
-            Some(path) if !path.is_absolute() => {
-                errors.add(format!("{field}.path"), "is not absolute")
-            }
-            Some(path) => out.join.push((kind, path.clone())),
+        let path = &namespace.path;
+        if path.as_os_str().is_empty() {
+            out.create.push(kind);
+        } else if path.is_absolute() {
+            out.join.push((kind, path.clone()));
+        } else {
+            errors.add(format!("{field}.path"), "is not absolute");
         }
     }
     if !out.has_own(NamespaceKind::Mount) {
@@ -68,28 +69,16 @@ pub(super) fn check_joined_mounts(
     if !joined.any(|kind| kind == NamespaceKind::Mount) {
         return;
     }
-    let given = |list: Option<usize>| list.is_some_and(|length| length > 0);
+    let readonly = spec.root.as_ref().is_some_and(|root| root.readonly);
     let fields = [
-        ("mounts", given(spec.mounts().as_ref().map(Vec::len))),
-        (
-            "root.readonly",
-            spec.root().as_ref().and_then(|root| root.readonly()) == Some(true),
-        ),
-        (
-            "linux.devices",
-            given(linux.devices().as_ref().map(Vec::len)),
-        ),
-        (
-            "linux.maskedPaths",
-            given(linux.masked_paths().as_ref().map(Vec::len)),
-        ),
-        (
-            "linux.readonlyPaths",
-            given(linux.readonly_paths().as_ref().map(Vec::len)),
-        ),
+        ("mounts", !spec.mounts.is_empty()),
+        ("root.readonly", readonly),
+        ("linux.devices", !linux.devices.is_empty()),
+        ("linux.maskedPaths", !linux.masked_paths.is_empty()),
+        ("linux.readonlyPaths", !linux.readonly_paths.is_empty()),
         (
             "linux.rootfsPropagation",
-            given(linux.rootfs_propagation().as_ref().map(String::len)),
+            !linux.rootfs_propagation.is_empty(),
         ),
     ];
     for (field, _) in fields.iter().filter(|(_, given)| *given) {
@@ -98,13 +87,11 @@ pub(super) fn check_joined_mounts(
 }
 
 pub(super) fn names(spec: &Spec, namespaces: &Namespaces, errors: &mut Errors) {
-    for (field, name) in [
-        ("hostname", spec.hostname()),
-        ("domainname", spec.domainname()),
-    ] {
-        let Some(name) = name.as_ref().filter(|name| !name.is_empty()) else {
-            continue;
-        };
+    let names = [
+        ("hostname", &spec.hostname),
+        ("domainname", &spec.domainname),
+    ];
+    for (field, name) in names.into_iter().filter(|(_, name)| !name.is_empty()) {
         if !namespaces.has_own(NamespaceKind::Uts) {
             errors.add(field, "needs a UTS namespace");
         }
@@ -120,7 +107,7 @@ pub(super) fn sysctls(
     errors: &mut Errors,
 ) -> BTreeMap<PathBuf, String> {
     let mut out = BTreeMap::new();
-    for (key, value) in linux.sysctl().iter().flatten() {
+    for (key, value) in &linux.sysctl {
         let field = format!("linux.sysctl.{key}");
         match sysctl_file(key, value) {
             Err(reason) => errors.add(field, reason),
@@ -187,14 +174,11 @@ pub(crate) fn sysctl_file(key: &str, value: &str) -> Result<(PathBuf, NamespaceK
 }
 
 pub(super) fn cgroup(linux: &Linux, source: &Source, errors: &mut Errors) -> CgroupPlan {
-    let resources = linux.resources().clone().unwrap_or_default();
+    let resources = linux.resources.clone().unwrap_or_default();
     for (field, reason) in crate::cgroup::problems(&resources) {
         errors.add(field, reason);
     }
-    let given = linux
-        .cgroups_path()
-        .clone()
-        .filter(|path| !path.as_os_str().is_empty());
+    let given = Some(linux.cgroups_path.clone()).filter(|path| !path.as_os_str().is_empty());
     let (path, scope) = match source.cgroup {
         CgroupMode::Systemd { .. } => {
             let scope = scope(given, source, errors);

@@ -24,9 +24,9 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use oci_spec::runtime::{Linux, Process, Spec};
 use serde_json::json;
 
+use super::config::{Linux, Process, Spec};
 use super::{SpecError, SpecErrors};
 use crate::lsm::Modules;
 use crate::plan::{ExecPlan, Listener, Plan, ProcessPlan, Source};
@@ -72,16 +72,16 @@ impl Errors {
 
 /// The whole plan of a container.
 pub(crate) fn plan(spec: &Spec, source: &Source) -> Result<Plan, SpecErrors> {
-    plan_for(spec, source, modules(spec, spec.process().as_ref()))
+    plan_for(spec, source, modules(spec, spec.process.as_ref()))
 }
 
 /// The modules of this host, asked only where the answer counts.
 fn modules(spec: &Spec, process: Option<&Process>) -> Modules {
-    let asked = |label: &Option<String>| label.as_ref().is_some_and(|label| !label.is_empty());
-    let by_process =
-        |process: &Process| asked(process.apparmor_profile()) || asked(process.selinux_label());
-    let by_linux = |linux: &Linux| asked(linux.mount_label());
-    if process.is_some_and(by_process) || spec.linux().as_ref().is_some_and(by_linux) {
+    let by_process = |process: &Process| {
+        !process.apparmor_profile.is_empty() || !process.selinux_label.is_empty()
+    };
+    let by_linux = |linux: &Linux| !linux.mount_label.is_empty();
+    if process.is_some_and(by_process) || spec.linux.as_ref().is_some_and(by_linux) {
         Modules::probe()
     } else {
         Modules::default()
@@ -94,7 +94,7 @@ pub(crate) fn plan_for(spec: &Spec, source: &Source, modules: Modules) -> Result
     unsupported::check(spec, modules, &mut errors);
     check_id(&source.id, &mut errors);
     let none = Linux::default();
-    let linux = match spec.linux() {
+    let linux = match &spec.linux {
         Some(linux) => linux,
         None => {
             errors.add("linux", "is missing");
@@ -109,7 +109,7 @@ pub(crate) fn plan_for(spec: &Spec, source: &Source, modules: Modules) -> Result
     let cgroup = linux::cgroup(linux, source, &mut errors);
     let rootfs = rootfs::plan(spec, linux, source, &namespaces, &mut errors);
     let hooks = hooks::plan(spec, &mut errors);
-    let process = match spec.process() {
+    let process = match &spec.process {
         Some(process) => {
             users::check_process("process", process, &namespaces.ids, &mut errors);
             let process = process::plan("process", process, linux, modules, &mut errors);
@@ -130,20 +130,15 @@ pub(crate) fn plan_for(spec: &Spec, source: &Source, modules: Modules) -> Result
         id: source.id.clone(),
         bundle: source.bundle.clone(),
         namespaces,
-        hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
-        domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
+        hostname: Some(spec.hostname.clone()).filter(|name| !name.is_empty()),
+        domainname: Some(spec.domainname.clone()).filter(|name| !name.is_empty()),
         rootfs,
         sysctls,
         process,
         cgroup,
         hooks,
-        oci_version: spec.version().clone(),
-        annotations: spec
-            .annotations()
-            .iter()
-            .flatten()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect(),
+        oci_version: spec.version.clone(),
+        annotations: spec.annotations.clone(),
     });
     errors.finish(plan)
 }
@@ -158,9 +153,9 @@ pub(crate) fn exec_plan(
     let mut errors = Errors::default();
     unsupported::check_process(process, "process", &mut errors);
     let none = Linux::default();
-    let linux = spec.linux().as_ref().unwrap_or(&none);
+    let linux = spec.linux.as_ref().unwrap_or(&none);
     let inherited = spec
-        .process()
+        .process
         .as_ref()
         .map_or_else(|| process.clone(), |init| process::inherit(process, init));
     let ids = users::maps(linux, &mut errors);
@@ -169,10 +164,10 @@ pub(crate) fn exec_plan(
     let mut process = process::plan("process", &inherited, linux, modules, &mut errors);
     if let Some(listener) = listener(&mut process) {
         listener.state = json!({
-            "ociVersion": spec.version(),
+            "ociVersion": spec.version,
             "status": "running",
             "pid": target_pid,
-            "annotations": spec.annotations(),
+            "annotations": spec.annotations,
         });
     }
     errors.finish(Some(ExecPlan {
@@ -192,11 +187,11 @@ fn listener(process: &mut ProcessPlan) -> Option<&mut Listener> {
 fn name_container(process: &mut ProcessPlan, spec: &Spec, source: &Source) {
     if let Some(listener) = listener(process) {
         listener.state = json!({
-            "ociVersion": spec.version(),
+            "ociVersion": spec.version,
             "id": source.id,
             "status": "created",
             "bundle": source.bundle,
-            "annotations": spec.annotations(),
+            "annotations": spec.annotations,
         });
     }
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use berth_sys::mount::attr;
 use berth_sys::ns::NamespaceKind;
-use oci_spec::runtime::{Mount, Spec};
 
 use super::mount_options::{self, Options};
 use super::{Errors, idmap};
 use crate::plan::{IdMapPlan, IdMaps, MountExtensions, MountPlan, MountSource, Namespaces, Source};
+use crate::spec::config::{Mount, Spec};
 
 /// Files below `/proc` which may be replaced (as LXCFS does); any other mount there would let the
 /// image forge what the kernel says (CVE-2019-19921).
@@ -39,28 +39,28 @@ pub(super) fn plan(
     namespaces: &Namespaces,
     errors: &mut Errors,
 ) -> Vec<MountPlan> {
-    let linux = spec.linux().as_ref();
+    let linux = spec.linux.as_ref();
     let around = Around {
         source,
         namespaces,
         label: linux
-            .and_then(|linux| linux.mount_label().as_deref())
+            .map(|linux| linux.mount_label.as_str())
             .filter(|label| !label.is_empty()),
     };
-    let all = spec.mounts().iter().flatten().enumerate();
+    let all = spec.mounts.iter().enumerate();
     all.map(|(index, mount)| one(mount, &around, &format!("mounts[{index}]"), errors))
         .collect()
 }
 
 fn one(mount: &Mount, around: &Around<'_>, field: &str, errors: &mut Errors) -> MountPlan {
-    let target = errors.inner_path(&format!("{field}.destination"), mount.destination());
+    let target = errors.inner_path(&format!("{field}.destination"), &mount.destination);
     if target == Path::new("/") {
         errors.add(
             format!("{field}.destination"),
             "the root itself cannot be a mount target",
         );
     }
-    let options = mount_options::parse(mount.options().as_deref().unwrap_or_default());
+    let options = mount_options::parse(&mount.options);
     let what = what(mount, &options, around, field, errors);
     check_options(&options, &what, field, errors);
     check_proc(&target, &what, field, errors);
@@ -113,7 +113,7 @@ fn what(
     field: &str,
     errors: &mut Errors,
 ) -> MountSource {
-    let kind = mount.typ().as_deref().unwrap_or("");
+    let kind = mount.kind.as_str();
     let bind = options.bind.or((kind == "bind").then_some(false));
     match (bind, kind) {
         _ if options.remount => MountSource::Remount {
@@ -133,10 +133,10 @@ fn what(
         },
         (None, kind) => MountSource::FileSystem {
             kind: kind.to_owned(),
-            source: mount
-                .source()
-                .as_ref()
-                .map_or_else(|| kind.to_owned(), |s| s.to_string_lossy().into_owned()),
+            source: match mount.source.to_string_lossy() {
+                source if source.is_empty() => kind.to_owned(),
+                source => source.into_owned(),
+            },
             values: labelled(kind, options, around.label),
             flags: options.flags.clone(),
         },
@@ -165,16 +165,12 @@ fn bind_source(
     field: &str,
     errors: &mut Errors,
 ) -> MountSource {
-    let Some(path) = mount
-        .source()
-        .as_ref()
-        .filter(|path| !path.as_os_str().is_empty())
-    else {
+    if mount.source.as_os_str().is_empty() {
         errors.add(format!("{field}.source"), "is missing for a bind mount");
         return NOTHING;
-    };
+    }
     MountSource::Bind {
-        path: source.bundle.join(path),
+        path: source.bundle.join(&mount.source),
         recursive,
     }
 }
@@ -237,8 +233,7 @@ fn id_map(
     field: &str,
     errors: &mut Errors,
 ) -> Option<IdMapPlan> {
-    let lines = |lines: &Option<Vec<_>>| lines.clone().unwrap_or_default();
-    let (uids, gids) = (lines(mount.uid_mappings()), lines(mount.gid_mappings()));
+    let (uids, gids) = (&mount.uid_mappings, &mount.gid_mappings);
     let mapped = !uids.is_empty() || !gids.is_empty();
     if options.id_map.is_none() && !mapped {
         return None;
@@ -246,7 +241,7 @@ fn id_map(
     if !matches!(what, MountSource::Bind { .. }) {
         errors.add(field, "only a bind mount can be id-mapped");
     }
-    for (name, lines) in [("uidMappings", &uids), ("gidMappings", &gids)] {
+    for (name, lines) in [("uidMappings", uids), ("gidMappings", gids)] {
         if mapped && lines.is_empty() {
             errors.add(
                 format!("{field}.{name}"),
@@ -259,8 +254,8 @@ fn id_map(
         errors.add(format!("{field}.options"), missing);
     }
     let maps = mapped.then(|| IdMaps {
-        uids: idmap::map(&format!("{field}.uidMappings"), &uids, errors),
-        gids: idmap::map(&format!("{field}.gidMappings"), &gids, errors),
+        uids: idmap::map(&format!("{field}.uidMappings"), uids, errors),
+        gids: idmap::map(&format!("{field}.gidMappings"), gids, errors),
     });
     Some(IdMapPlan {
         maps,

@@ -1,10 +1,10 @@
 //! `linux.netDevices`.
 
 use berth_sys::ns::NamespaceKind;
-use oci_spec::runtime::Linux;
 
 use super::Errors;
 use crate::plan::{Namespaces, NetDevice};
+use crate::spec::config::Linux;
 
 /// The kernel keeps 16 bytes of a device's name, the last of them zero (`IFNAMSIZ`).
 const MAX_NAME: usize = 15;
@@ -16,12 +16,12 @@ pub(super) fn devices(
     errors: &mut Errors,
 ) -> Vec<NetDevice> {
     let mut out: Vec<NetDevice> = Vec::new();
-    for (outside, device) in linux.net_devices().iter().flatten() {
+    for (outside, device) in &linux.net_devices {
         let field = format!("linux.netDevices.{outside}");
         if !namespaces.has_own(NamespaceKind::Net) {
             errors.add(&field, "needs its own network namespace");
         }
-        let inside = device.name().clone().filter(|name| !name.is_empty());
+        let inside = Some(device.name.clone()).filter(|name| !name.is_empty());
         let inside = inside.unwrap_or_else(|| outside.clone());
         for name in [outside, &inside] {
             if !is_name(name) {
@@ -37,7 +37,6 @@ pub(super) fn devices(
             inside,
         });
     }
-    out.sort_by(|a, b| a.outside.cmp(&b.outside));
     out
 }
 

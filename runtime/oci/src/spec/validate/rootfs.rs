@@ -1,12 +1,12 @@
 //! `root`, devices, masked and read-only paths → [`RootfsPlan`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use berth_sys::mount::Propagation;
-use oci_spec::runtime::{Linux, LinuxDeviceType, Spec};
 
 use super::{Errors, mounts};
 use crate::plan::{DeviceKind, DevicePlan, Namespaces, RootfsPlan, RootfsSource, Source};
+use crate::spec::config::{Linux, LinuxDeviceType, Spec};
 
 /// Devices that every container has (config-linux.md, "Default Devices"): path, major, minor.
 const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
@@ -25,8 +25,8 @@ pub(super) fn plan(
     namespaces: &Namespaces,
     errors: &mut Errors,
 ) -> RootfsPlan {
-    let readonly = match spec.root() {
-        Some(root) => root.readonly().unwrap_or(false),
+    let readonly = match &spec.root {
+        Some(root) => root.readonly,
         None => {
             errors.add("root", "is missing");
             false
@@ -41,8 +41,8 @@ pub(super) fn plan(
         propagation: propagation(linux, errors),
         mounts: mounts::plan(spec, source, namespaces, errors),
         devices: devices(linux, errors),
-        masked: paths("maskedPaths", linux.masked_paths().as_deref(), errors),
-        readonly_paths: paths("readonlyPaths", linux.readonly_paths().as_deref(), errors),
+        masked: paths("maskedPaths", &linux.masked_paths, errors),
+        readonly_paths: paths("readonlyPaths", &linux.readonly_paths, errors),
     }
 }
 
@@ -69,12 +69,12 @@ fn check_source(source: &RootfsSource, errors: &mut Errors) {
 }
 
 fn propagation(linux: &Linux, errors: &mut Errors) -> Propagation {
-    match linux.rootfs_propagation().as_deref() {
-        None | Some("" | "private" | "rprivate") => Propagation::Private,
-        Some("slave" | "rslave") => Propagation::Slave,
-        Some("shared" | "rshared") => Propagation::Shared,
-        Some("unbindable" | "runbindable") => Propagation::Unbindable,
-        Some(other) => {
+    match linux.rootfs_propagation.as_str() {
+        "" | "private" | "rprivate" => Propagation::Private,
+        "slave" | "rslave" => Propagation::Slave,
+        "shared" | "rshared" => Propagation::Shared,
+        "unbindable" | "runbindable" => Propagation::Unbindable,
+        other => {
             errors.add(
                 "linux.rootfsPropagation",
                 format!("`{other}` is not a propagation type"),
@@ -84,9 +84,9 @@ fn propagation(linux: &Linux, errors: &mut Errors) -> Propagation {
     }
 }
 
-fn paths(name: &str, paths: Option<&[String]>, errors: &mut Errors) -> Vec<std::path::PathBuf> {
-    let all = paths.unwrap_or_default().iter().enumerate();
-    all.map(|(index, path)| errors.inner_path(&format!("linux.{name}[{index}]"), Path::new(path)))
+fn paths(name: &str, paths: &[PathBuf], errors: &mut Errors) -> Vec<PathBuf> {
+    let all = paths.iter().enumerate();
+    all.map(|(index, path)| errors.inner_path(&format!("linux.{name}[{index}]"), path))
         .collect()
 }
 
@@ -103,13 +103,13 @@ fn devices(linux: &Linux, errors: &mut Errors) -> Vec<DevicePlan> {
             gid: 0,
         })
         .collect();
-    for (index, device) in linux.devices().iter().flatten().enumerate() {
+    for (index, device) in linux.devices.iter().enumerate() {
         let field = format!("linux.devices[{index}]");
-        let kind = match device.typ() {
-            LinuxDeviceType::B => DeviceKind::Block,
-            LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Character,
-            LinuxDeviceType::P => DeviceKind::Fifo,
-            LinuxDeviceType::A => {
+        let kind = match device.kind {
+            LinuxDeviceType::Block => DeviceKind::Block,
+            LinuxDeviceType::Character | LinuxDeviceType::Unbuffered => DeviceKind::Character,
+            LinuxDeviceType::Fifo => DeviceKind::Fifo,
+            LinuxDeviceType::All => {
                 errors.add(format!("{field}.type"), "`a` is not a kind of device node");
                 continue;
             }
@@ -125,21 +125,18 @@ fn devices(linux: &Linux, errors: &mut Errors) -> Vec<DevicePlan> {
         };
         let (major, minor) = match kind {
             DeviceKind::Fifo => (0, 0),
-            _ => (
-                number("major", device.major()),
-                number("minor", device.minor()),
-            ),
+            _ => (number("major", device.major), number("minor", device.minor)),
         };
-        let path = errors.inner_path(&format!("{field}.path"), device.path());
+        let path = errors.inner_path(&format!("{field}.path"), &device.path);
         out.retain(|other| other.path != path);
         out.push(DevicePlan {
             path,
             kind,
             major,
             minor,
-            mode: device.file_mode().unwrap_or(0o666) & 0o7777,
-            uid: device.uid().unwrap_or(0),
-            gid: device.gid().unwrap_or(0),
+            mode: device.file_mode.unwrap_or(0o666) & 0o7777,
+            uid: device.uid.unwrap_or(0),
+            gid: device.gid.unwrap_or(0),
         });
     }
     out

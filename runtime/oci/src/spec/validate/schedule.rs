@@ -1,28 +1,25 @@
 //! `process.scheduler`, `ioPriority`, `execCPUAffinity`, `linux.personality`, `linux.memoryPolicy`.
 
 use berth_sys::sched::{MASK_BITS, Mask, Scheduler};
-use oci_spec::runtime::{
-    IOPriorityClass, Linux, LinuxPersonalityDomain, LinuxSchedulerFlag as Flag,
-    LinuxSchedulerPolicy as Policy, MemoryPolicyFlagType, MemoryPolicyModeType as Mode, Process,
-};
 
 use super::Errors;
 use crate::plan::{IoPriority, MemoryPolicy, Schedule};
+use crate::spec::config::{
+    self, IoPriorityClass, Linux, LinuxPersonalityDomain, MemoryPolicyFlag,
+    MemoryPolicyMode as Mode, Process, SchedulerFlag as Flag, SchedulerPolicy as Policy,
+};
 
 pub(super) fn plan(path: &str, process: &Process, linux: &Linux, errors: &mut Errors) -> Schedule {
-    let affinity = process.exec_cpu_affinity().as_ref();
+    let affinity = process.exec_cpu_affinity.as_ref();
     let mut cpus = |field: &str, list: Option<&String>| {
         let list = list.filter(|list| !list.is_empty())?;
         mask(&format!("{path}.execCPUAffinity.{field}"), list, errors)
     };
-    let initial_cpus = cpus("initial", affinity.and_then(|all| all.initial().as_ref()));
-    let final_cpus = cpus(
-        "final",
-        affinity.and_then(|all| all.cpu_affinity_final().as_ref()),
-    );
+    let initial_cpus = cpus("initial", affinity.map(|all| &all.initial));
+    let final_cpus = cpus("final", affinity.map(|all| &all.last));
     Schedule {
         scheduler: process
-            .scheduler()
+            .scheduler
             .as_ref()
             .and_then(|asked| scheduler(&format!("{path}.scheduler"), asked, errors)),
         io_priority: io_priority(path, process, errors),
@@ -34,30 +31,26 @@ pub(super) fn plan(path: &str, process: &Process, linux: &Linux, errors: &mut Er
 }
 
 /// The rules are those of runc, which the kernel does not tell apart in its EINVAL.
-fn scheduler(
-    field: &str,
-    asked: &oci_spec::runtime::Scheduler,
-    errors: &mut Errors,
-) -> Option<Scheduler> {
-    let policy = match asked.policy() {
-        Policy::SchedOther => 0,
-        Policy::SchedFifo => 1,
-        Policy::SchedRr => 2,
-        Policy::SchedBatch => 3,
-        Policy::SchedIdle => 5,
-        Policy::SchedDeadline => 6,
-        Policy::SchedIso => {
+fn scheduler(field: &str, asked: &config::Scheduler, errors: &mut Errors) -> Option<Scheduler> {
+    let policy = match asked.policy {
+        Policy::Other => 0,
+        Policy::Fifo => 1,
+        Policy::Rr => 2,
+        Policy::Batch => 3,
+        Policy::Idle => 5,
+        Policy::Deadline => 6,
+        Policy::Iso => {
             let never = "`SCHED_ISO` was never part of Linux";
             errors.add(format!("{field}.policy"), never);
             return None;
         }
     };
-    let nice = asked.nice().unwrap_or(0);
+    let nice = asked.nice.unwrap_or(0);
     if !(-20..=19).contains(&nice) {
         errors.add(format!("{field}.nice"), "is not within −20 … 19");
     }
-    let priority = asked.priority().unwrap_or(0);
-    let real_time = matches!(asked.policy(), Policy::SchedFifo | Policy::SchedRr);
+    let priority = asked.priority.unwrap_or(0);
+    let real_time = matches!(asked.policy, Policy::Fifo | Policy::Rr);
     if real_time && !(1..=99).contains(&priority) {
         errors.add(format!("{field}.priority"), "is not within 1 … 99");
     } else if !real_time && priority != 0 {
@@ -65,17 +58,17 @@ fn scheduler(
         errors.add(format!("{field}.priority"), only);
     }
     let [runtime, deadline, period] =
-        [asked.runtime(), asked.deadline(), asked.period()].map(|time| time.unwrap_or(0));
+        [asked.runtime, asked.deadline, asked.period].map(|time| time.unwrap_or(0));
     for (name, time) in [
         ("runtime", runtime),
         ("deadline", deadline),
         ("period", period),
     ] {
-        if time != 0 && *asked.policy() != Policy::SchedDeadline {
+        if time != 0 && asked.policy != Policy::Deadline {
             errors.add(format!("{field}.{name}"), "is only for SCHED_DEADLINE");
         }
     }
-    let flags = asked.flags().iter().flatten();
+    let flags = asked.flags.iter();
     Some(Scheduler {
         policy,
         flags: flags.fold(0, |bits, flag| bits | flag_bit(*flag)),
@@ -91,64 +84,60 @@ fn scheduler(
 /// `SCHED_FLAG_*` of linux/sched.h.
 fn flag_bit(flag: Flag) -> u64 {
     match flag {
-        Flag::SchedResetOnFork => 0x01,
-        Flag::SchedFlagReclaim => 0x02,
-        Flag::SchedFlagDLOverrun => 0x04,
-        Flag::SchedFlagKeepPolicy => 0x08,
-        Flag::SchedFlagKeepParams => 0x10,
-        Flag::SchedFlagUtilClampMin => 0x20,
-        Flag::SchedFlagUtilClampMax => 0x40,
+        Flag::ResetOnFork => 0x01,
+        Flag::Reclaim => 0x02,
+        Flag::DlOverrun => 0x04,
+        Flag::KeepPolicy => 0x08,
+        Flag::KeepParams => 0x10,
+        Flag::UtilClampMin => 0x20,
+        Flag::UtilClampMax => 0x40,
     }
 }
 
 fn io_priority(path: &str, process: &Process, errors: &mut Errors) -> Option<IoPriority> {
-    let asked = process.io_priority().as_ref()?;
-    let level = u8::try_from(asked.priority()).unwrap_or(u8::MAX);
+    let asked = process.io_priority.as_ref()?;
+    let level = u8::try_from(asked.priority).unwrap_or(u8::MAX);
     if level > 7 {
         let field = format!("{path}.ioPriority.priority");
         errors.add(field, "is not within 0 … 7");
     }
-    let class = match asked.class() {
-        IOPriorityClass::IoprioClassRt => 1,
-        IOPriorityClass::IoprioClassBe => 2,
-        IOPriorityClass::IoprioClassIdle => 3,
+    let class = match asked.class {
+        IoPriorityClass::RealTime => 1,
+        IoPriorityClass::BestEffort => 2,
+        IoPriorityClass::Idle => 3,
     };
     Some(IoPriority { class, level })
 }
 
 fn personality(linux: &Linux, errors: &mut Errors) -> Option<u32> {
-    let asked = linux.personality().as_ref()?;
-    if asked
-        .flags()
-        .as_ref()
-        .is_some_and(|flags| !flags.is_empty())
-    {
+    let asked = linux.personality.as_ref()?;
+    if !asked.flags.is_empty() {
         let none = "the specification knows no flag";
         errors.add("linux.personality.flags", none);
     }
-    Some(match asked.domain() {
-        LinuxPersonalityDomain::PerLinux => 0,
-        LinuxPersonalityDomain::PerLinux32 => 8,
+    Some(match asked.domain {
+        LinuxPersonalityDomain::Linux => 0,
+        LinuxPersonalityDomain::Linux32 => 8,
     })
 }
 
 /// Which modes take nodes, and which flags go together, is told by set_mempolicy(2).
 fn memory_policy(linux: &Linux, errors: &mut Errors) -> Option<MemoryPolicy> {
-    let asked = linux.memory_policy().as_ref()?;
+    let asked = linux.memory_policy.as_ref()?;
     let field = "linux.memoryPolicy";
-    let list = asked.nodes().as_deref().unwrap_or("");
+    let list = asked.nodes.as_str();
     let nodes = match list {
         "" => None,
         list => mask(&format!("{field}.nodes"), list, errors),
     };
-    let (number, wants_nodes) = match asked.mode() {
-        Mode::MpolDefault => (0, Some(false)),
-        Mode::MpolPreferred => (1, None),
-        Mode::MpolBind => (2, Some(true)),
-        Mode::MpolInterleave => (3, Some(true)),
-        Mode::MpolLocal => (4, Some(false)),
-        Mode::MpolPreferredMany => (5, Some(true)),
-        Mode::MpolWeightedInterleave => (6, Some(true)),
+    let (number, wants_nodes) = match asked.mode {
+        Mode::Default => (0, Some(false)),
+        Mode::Preferred => (1, None),
+        Mode::Bind => (2, Some(true)),
+        Mode::Interleave => (3, Some(true)),
+        Mode::Local => (4, Some(false)),
+        Mode::PreferredMany => (5, Some(true)),
+        Mode::WeightedInterleave => (6, Some(true)),
     };
     match wants_nodes {
         Some(true) if list.is_empty() => {
@@ -159,16 +148,16 @@ fn memory_policy(linux: &Linux, errors: &mut Errors) -> Option<MemoryPolicy> {
         }
         _ => {}
     }
-    let flags = asked.flags().iter().flatten();
+    let flags = asked.flags.iter();
     let flags = flags.fold(0, |bits, flag| bits | memory_flag(*flag));
-    let both = memory_flag(MemoryPolicyFlagType::MpolFStaticNodes)
-        | memory_flag(MemoryPolicyFlagType::MpolFRelativeNodes);
+    let both =
+        memory_flag(MemoryPolicyFlag::StaticNodes) | memory_flag(MemoryPolicyFlag::RelativeNodes);
     if flags & both == both {
         let apart = "static and relative nodes exclude each other";
         errors.add(format!("{field}.flags"), apart);
     }
-    let balancing = memory_flag(MemoryPolicyFlagType::MpolFNumaBalancing);
-    if flags & balancing != 0 && asked.mode() != Mode::MpolBind {
+    let balancing = memory_flag(MemoryPolicyFlag::NumaBalancing);
+    if flags & balancing != 0 && asked.mode != Mode::Bind {
         let only = "MPOL_F_NUMA_BALANCING is only for MPOL_BIND";
         errors.add(format!("{field}.flags"), only);
     }
@@ -179,11 +168,11 @@ fn memory_policy(linux: &Linux, errors: &mut Errors) -> Option<MemoryPolicy> {
 }
 
 /// `MPOL_F_*` of linux/mempolicy.h.
-fn memory_flag(flag: MemoryPolicyFlagType) -> u32 {
+fn memory_flag(flag: MemoryPolicyFlag) -> u32 {
     match flag {
-        MemoryPolicyFlagType::MpolFNumaBalancing => 1 << 13,
-        MemoryPolicyFlagType::MpolFRelativeNodes => 1 << 14,
-        MemoryPolicyFlagType::MpolFStaticNodes => 1 << 15,
+        MemoryPolicyFlag::NumaBalancing => 1 << 13,
+        MemoryPolicyFlag::RelativeNodes => 1 << 14,
+        MemoryPolicyFlag::StaticNodes => 1 << 15,
     }
 }
 

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use berth_sys::mount::{Propagation, attr};
 use berth_sys::ns::NamespaceKind;
-use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 use super::linux::sysctl_file;
 use crate::lsm::Modules;
 use crate::plan::{CgroupMode, ExecPlan, MountSource, Plan, RootfsSource, Source};
 use crate::spec::SpecErrors;
+use crate::spec::config::Spec;
 
 fn base() -> Value {
     json!({
@@ -438,7 +438,7 @@ fn unknown_fields_and_large_files_are_refused() {
         crate::spec::parse(spec.to_string().as_bytes(), Path::new("config.json")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`config.json`: unknown fields: linux.newThing, proces"
+        "`config.json`: unknown fields: proces, linux.newThing"
     );
     assert!(
         crate::spec::load(Path::new("/dev/zero"))

@@ -2,19 +2,16 @@
 
 use berth_sys::idmap::{self, IdMap};
 use berth_sys::ns::NamespaceKind;
-use oci_spec::runtime::{Linux, Process, Spec};
 
 use super::Errors;
 use crate::plan::{IdMaps, Namespaces};
+use crate::spec::config::{Linux, Process, Spec};
 
 /// `linux.uidMappings` and `linux.gidMappings`.
 pub(super) fn maps(linux: &Linux, errors: &mut Errors) -> IdMaps {
-    let mut map = |field, lines: &Option<Vec<_>>| {
-        super::idmap::map(field, lines.as_deref().unwrap_or_default(), errors)
-    };
     IdMaps {
-        uids: map("linux.uidMappings", linux.uid_mappings()),
-        gids: map("linux.gidMappings", linux.gid_mappings()),
+        uids: super::idmap::map("linux.uidMappings", &linux.uid_mappings, errors),
+        gids: super::idmap::map("linux.gidMappings", &linux.gid_mappings, errors),
     }
 }
 
@@ -42,16 +39,16 @@ pub(super) fn check_namespace(namespaces: &Namespaces, errors: &mut Errors) {
 
 /// Every id of the process must be in the maps, where there are any.
 pub(super) fn check_process(path: &str, process: &Process, ids: &IdMaps, errors: &mut Errors) {
-    let user = process.user();
+    let user = &process.user;
     let mut check = |field: String, map: &[IdMap], name: &str, id: u32| {
         if is_unmapped(map, id) {
             errors.add(field, format!("{id} is not mapped by linux.{name}"));
         }
     };
     let field = |name: &str| format!("{path}.user.{name}");
-    check(field("uid"), &ids.uids, "uidMappings", user.uid());
-    check(field("gid"), &ids.gids, "gidMappings", user.gid());
-    for (index, gid) in user.additional_gids().iter().flatten().enumerate() {
+    check(field("uid"), &ids.uids, "uidMappings", user.uid);
+    check(field("gid"), &ids.gids, "gidMappings", user.gid);
+    for (index, gid) in user.additional_gids.iter().enumerate() {
         let field = field(&format!("additionalGids[{index}]"));
         check(field, &ids.gids, "gidMappings", *gid);
     }
@@ -59,8 +56,8 @@ pub(super) fn check_process(path: &str, process: &Process, ids: &IdMaps, errors:
 
 /// The owner of a new file system must be mapped: the kernel would only say EINVAL.
 pub(super) fn check_mounts(spec: &Spec, ids: &IdMaps, errors: &mut Errors) {
-    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        for word in mount.options().iter().flatten() {
+    for (index, mount) in spec.mounts.iter().enumerate() {
+        for word in &mount.options {
             let (map, name, value) = match word.split_once('=') {
                 Some(("uid", value)) => (&ids.uids, "uidMappings", value),
                 Some(("gid", value)) => (&ids.gids, "gidMappings", value),
