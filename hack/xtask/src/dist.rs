@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -70,14 +71,25 @@ pub fn static_command(profile: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// The target of static programs; fetches its standard library where it is missing.
+/// The target of static programs.
 fn static_target() -> Result<&'static str> {
+    static FOUND: OnceLock<&str> = OnceLock::new();
+    match FOUND.get() {
+        Some(target) => Ok(target),
+        None => find_target().map(|target| *FOUND.get_or_init(|| target)),
+    }
+}
+
+/// musl if its standard library is there, or can be fetched now.
+fn find_target() -> Result<&'static str> {
     if has_standard_library(MUSL)? {
         return Ok(MUSL);
     }
     preflight::say(MUSL, "the C library of the static programs");
     let mut rustup = Command::new("rustup");
-    rustup.current_dir(process::workspace());
+    rustup
+        .current_dir(process::workspace())
+        .env("RUSTUP_MAX_RETRIES", "0"); // without a network nobody waits long
     match process::output(rustup.args(["target", "add", MUSL])) {
         Ok(_) => Ok(MUSL),
         Err(error) => {
