@@ -3,10 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
+use std::time::Duration;
 
 use super::SystemdError;
 use super::message::{self, Message, Reader, Writer};
@@ -16,14 +13,6 @@ pub(super) const SOCKET: &str = "/run/systemd/private";
 
 /// How long systemd may take for an answer or a job.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// After so long without a word systemd is asked whether a job is still there.
-const TICK: Timespec = Timespec {
-    tv_sec: 1,
-    tv_nsec: 0,
-};
-/// What it answers then, if the job has ended.
-pub(super) const NO_SUCH_JOB: &str = "org.freedesktop.systemd1.NoSuchJob";
 
 const METHOD_RETURN: u8 = 2;
 const ERROR: u8 = 3;
@@ -47,7 +36,10 @@ impl Bus {
         Self::authenticate(stream).map_err(SystemdError::Talk)
     }
 
-    /// D-Bus specification, "Authentication Protocol": the kernel vouches for the user id.
+    /// D-Bus specification, "Authentication Protocol": the kernel vouches for the user id. `BEGIN`
+    /// goes along with it, as from systemd's own tools: systemd reads both at once, and what it
+    /// reads beyond `BEGIN` it leaves alone until something else comes. So a call may not follow
+    /// before the answer.
     fn authenticate(stream: UnixStream) -> io::Result<Bus> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -56,13 +48,12 @@ impl Bus {
         let mut stream = BufReader::new(stream);
         stream
             .get_mut()
-            .write_all(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
+            .write_all(format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n").as_bytes())?;
         let mut answer = String::new();
         (&mut stream).take(1024).read_line(&mut answer)?;
         if !answer.starts_with("OK ") {
             return Err(io::Error::other(format!("refused: {}", answer.trim())));
         }
-        stream.get_mut().write_all(b"BEGIN\r\n")?;
         Ok(Bus {
             stream,
             serial: 0,
@@ -105,8 +96,7 @@ impl Bus {
         }
     }
 
-    /// Waits for the end of the job whose object path `answer` holds. A job that has gone without
-    /// a word has ended: what came of it is seen by whoever needs it.
+    /// Waits for the end of the job whose object path `answer` holds.
     pub(super) fn wait_for_job(&mut self, answer: &[u8]) -> Result<(), SystemdError> {
         let job = Reader {
             bytes: answer,
@@ -114,56 +104,16 @@ impl Bus {
         }
         .text()
         .ok_or(SystemdError::Nonsense)?;
-        let number = job
-            .rsplit('/')
-            .next()
-            .and_then(|number| number.parse().ok());
-        let number: u32 = number.ok_or(SystemdError::Nonsense)?;
-        let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.end_of(&job) {
+            let found = self.ended.iter().find(|(path, _)| *path == job);
+            match found.map(|(_, result)| result.as_str()) {
                 Some("done") => return Ok(()),
                 Some(other) => return Err(SystemdError::Job(other.to_owned())),
-                None => {}
+                None => {
+                    let message = self.receive()?;
+                    self.note(&message);
+                }
             }
-            if self.has_said()? {
-                let message = self.receive()?;
-                self.note(&message);
-            } else if !self.knows(number)? && self.end_of(&job).is_none() {
-                return Ok(());
-            } else if Instant::now() > deadline {
-                return Err(SystemdError::Job("still waiting".to_owned()));
-            }
-        }
-    }
-
-    /// How the job ended, if that was told.
-    fn end_of(&self, job: &str) -> Option<&str> {
-        let found = self.ended.iter().find(|(path, _)| path == job);
-        found.map(|(_, result)| result.as_str())
-    }
-
-    /// Whether systemd has said something; waits for it a moment.
-    fn has_said(&self) -> Result<bool, SystemdError> {
-        if !self.stream.buffer().is_empty() {
-            return Ok(true);
-        }
-        let mut fds = [PollFd::new(self.stream.get_ref(), PollFlags::IN)];
-        match rustix::event::poll(&mut fds, Some(&TICK)) {
-            Ok(number) => Ok(number > 0),
-            Err(Errno::INTR) => Ok(false),
-            Err(errno) => Err(SystemdError::Talk(errno.into())),
-        }
-    }
-
-    /// Whether systemd still has the job.
-    fn knows(&mut self, job: u32) -> Result<bool, SystemdError> {
-        let mut body = Writer::default();
-        body.u32(job);
-        match self.call("GetJob", "u", &body) {
-            Ok(_) => Ok(true),
-            Err(SystemdError::Refused { name, .. }) if name == NO_SUCH_JOB => Ok(false),
-            Err(error) => Err(error),
         }
     }
 
