@@ -34,12 +34,20 @@ pub struct Options {
     /// Also print the table of docs/security-model.md
     #[arg(long)]
     table: bool,
+    /// Leave defences of berth-oci out, one at a time, and demand that a case fails each time
+    #[arg(long, conflicts_with_all = ["runtime", "long", "json", "table"])]
+    prove: bool,
 }
 
 /// Builds what is needed and runs the cases; the exit code tells whether all passed.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let programs = options.runtime.iter().map(|name| program(name));
-    let programs = programs.collect::<Result<Vec<_>>>()?;
+    let programs = match options.prove {
+        true => vec![faulty()?],
+        false => {
+            let programs = options.runtime.iter().map(|name| program(name));
+            programs.collect::<Result<Vec<_>>>()?
+        }
+    };
     let mut command = suite(&programs)?;
     command.args(["--seed", &options.seed.to_string()]);
     if let Some(text) = &options.only {
@@ -49,6 +57,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         (options.long, "--long"),
         (options.json, "--json"),
         (options.table, "--table"),
+        (options.prove, "--prove"),
     ] {
         if wanted {
             command.arg(flag);

@@ -62,6 +62,22 @@ pub const OF_USERS: [(&str, &str); 3] = [
 /// Faults of containers with an AppArmor profile.
 pub const OF_LABELS: [(&str, &str); 1] = [("no profile is entered", "lsm_label")];
 
+/// Defences that can be left out, which no record would tell: `tests/cve` demands that an attack
+/// comes through then.
+pub mod defence {
+    /// Processes of the container may look into ours (CVE-2016-9962).
+    pub const PROCESSES: &str = "processes can be looked into";
+    /// No keyring is made.
+    pub const KEYRING: &str = "the session keyring is inherited";
+    /// No mount is read-only.
+    pub const MOUNTS: &str = "every mount can be written";
+}
+
+/// Whether this fault is asked for: never in a build that is no test's.
+pub fn is(name: &str) -> bool {
+    cfg!(feature = "test-util") && std::env::var_os(VARIABLE).is_some_and(|asked| asked == name)
+}
+
 #[cfg(feature = "test-util")]
 pub(crate) use distortion::{container, further};
 
@@ -126,6 +142,7 @@ mod distortion {
             "another group" => plan.gid += 1,
             "a group more" => plan.groups.push(6),
             "a resource limit is not set" => plan.rlimits.clear(),
+            super::defence::KEYRING => plan.new_keyring = false,
             "the OOM score is not set" => plan.oom_score_adj = None,
             "another umask" => plan.umask = 0,
             "a descriptor leaks" => plan.preserve_fds = leak(),
@@ -174,6 +191,7 @@ mod distortion {
         for mount in &mut rootfs.mounts {
             let is = |target: &str| mount.target.as_os_str() == target;
             match name {
+                super::defence::MOUNTS => mount.attributes.set &= !attr::RDONLY,
                 "a mount lost its flags" if is("/etc") => mount.attributes.set &= !attr::RDONLY,
                 "a mount is shared" if is("/etc") => {
                     mount.propagation.push((Propagation::Shared, false));

@@ -19,6 +19,7 @@ mod console;
 mod container;
 mod decoy;
 pub mod probe;
+mod proof;
 mod racer;
 mod runtime;
 mod suite;
@@ -26,5 +27,6 @@ mod watch;
 
 pub use case::{Case, Verdict};
 pub use cases::all;
+pub use proof::{PROOFS, Proof};
 pub use runtime::Runtime;
 pub use suite::{Outcome, Suite, Terms};

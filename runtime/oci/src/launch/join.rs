@@ -18,6 +18,7 @@ use super::laps::Laps;
 use super::protocol::{Channel, ChildToParent, ParentToChild};
 use super::rootfs::InNamespaces;
 use super::{Gate, LaunchError, ProcessIo, Stage, clocks, stdio};
+use crate::fault;
 use crate::hooks;
 use crate::plan::{Hook, Plan};
 use crate::procfs::ProcFs;
@@ -142,9 +143,17 @@ pub(super) fn run_hooks(hooks: &[Hook], plan: &Plan, status: &str) -> Result<(),
         .map_err(|error| LaunchError::from_chain(Stage::Hook, "run a hook", &error))
 }
 
+/// Keeps processes of the container from looking into this one (CVE-2016-9962).
+pub(super) fn untraceable() -> Result<(), LaunchError> {
+    if fault::is(fault::defence::PROCESSES) {
+        return Ok(());
+    }
+    creds::set_dumpable(false).at(Stage::Join, || "become untraceable".into())
+}
+
 /// Leaves what ties the process to its maker: session, umask, keyring, traceability.
 pub(super) fn detach_from_parent(channel: &Channel, new_keyring: bool) -> Result<(), LaunchError> {
-    creds::set_dumpable(false).at(Stage::Join, || "become untraceable".into())?;
+    untraceable()?;
     match rustix::process::setsid() {
         Ok(_) | Err(Errno::PERM) => {} // PERM: it leads a session already
         Err(errno) => return Err(errno).at(Stage::Join, || "start a session".into()),

@@ -8,7 +8,7 @@ use berth_sys::{creds, ns};
 
 use super::error::At;
 use super::group::Group;
-use super::join::{Joining, Session};
+use super::join::{self, Joining, Session};
 use super::joins::{self, Joins};
 use super::laps::Laps;
 use super::protocol::{Channel, ChildToParent, ParentToChild};
@@ -136,7 +136,7 @@ pub(super) fn clone_into(
         .at(Stage::Clone, || "open the own PID namespace".into())?;
     // From its first instruction on the child is seen by the processes of that namespace: it must
     // not be traceable even then (CVE-2016-9962), and it inherits that from here.
-    creds::set_dumpable(false).at(Stage::Clone, || "become untraceable".into())?;
+    join::untraceable()?;
     let joined = ns::join(namespace, NamespaceKind::Pid.flag())
         .at(Stage::Clone, || "choose the PID namespace".into());
     let cloned = joined.and_then(|()| {

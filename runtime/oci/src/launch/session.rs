@@ -208,7 +208,7 @@ fn foreign_namespaces(pid: i32) -> i32 {
 /// Enters user and PID namespace together: an ordinary user has rights over the second only by
 /// owning the first.
 fn enter_as_owner(target: BorrowedFd<'_>, flags: i32) -> Result<(), LaunchError> {
-    creds::set_dumpable(false).at(Stage::Join, || "become untraceable".into())?;
+    join::untraceable()?;
     ns::join(target, flags).at(Stage::Join, || {
         "join the container's user namespace".to_owned()
     })
@@ -242,7 +242,7 @@ fn enter_ahead(
 ) -> Result<(), LaunchError> {
     process::close_inherited_from(3 + plan.process.preserve_fds, keep)
         .at(Stage::Join, || "close the parent's descriptors".into())?;
-    creds::set_dumpable(false).at(Stage::Join, || "become untraceable".into())?;
+    join::untraceable()?;
     if flags == 0 {
         return Ok(()); // setns(2) takes at least one
     }

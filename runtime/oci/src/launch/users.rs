@@ -119,7 +119,7 @@ fn usher(
     };
     if !joins.is_empty() {
         // From here on processes of other containers may see this one, and its child (CVE-2016-9962).
-        creds::set_dumpable(false).at(Stage::Join, || "become untraceable".into())?;
+        join::untraceable()?;
     }
     let joined = plan.joins(NamespaceKind::User);
     joins.enter()?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use berth_test_cve::{Case, Outcome, Runtime, Suite, Terms, Verdict, all};
+use berth_test_cve::{Case, Outcome, PROOFS, Proof, Runtime, Suite, Terms, Verdict, all};
 use clap::Parser;
 
 /// Puts OCI runtimes through the known attacks.
@@ -32,6 +32,9 @@ struct Options {
     /// Also print the table of docs/security-model.md
     #[arg(long)]
     table: bool,
+    /// The runtime is a berth-oci with faults: demand that cases fail when a defence is left out
+    #[arg(long, conflicts_with_all = ["long", "json", "table"])]
+    prove: bool,
 }
 
 /// Verdicts by case, one for each runtime.
@@ -39,6 +42,9 @@ type Table = BTreeMap<&'static str, Vec<Verdict>>;
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
+    if options.prove {
+        return options.prove();
+    }
     let cases: Vec<Case> = all()
         .into_iter()
         .filter(|case| options.takes(case))
@@ -85,6 +91,32 @@ fn main() -> Result<ExitCode> {
 }
 
 impl Options {
+    /// Runs each proof; one whose case does not fail is a failure.
+    fn prove(&self) -> Result<ExitCode> {
+        let [mut bite, mut pass, mut skipped] = [0_usize; 3];
+        let wanted = |case: &str| self.only.as_ref().is_none_or(|text| case.contains(text));
+        for proof in PROOFS.into_iter().filter(|(case, _)| wanted(case)) {
+            for runtime in &self.runtime {
+                let proof = Proof::of(proof, runtime, &self.probe)?;
+                let (word, count) = match (proof.bites(), proof.is_skipped()) {
+                    (true, _) => ("bites", &mut bite),
+                    (false, true) => ("skipped:", &mut skipped),
+                    (false, false) => ("DOES NOT BITE", &mut pass),
+                };
+                *count += 1;
+                println!(
+                    "  {word} {} where {}: {}",
+                    proof.case, proof.fault, proof.said
+                );
+            }
+        }
+        println!("{bite} passed, {pass} failed, {skipped} skipped");
+        Ok(match pass {
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        })
+    }
+
     fn takes(&self, case: &Case) -> bool {
         let Some(text) = &self.only else {
             return true;
