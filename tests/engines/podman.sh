@@ -157,7 +157,7 @@ once --cgroupns host $BUSYBOX sh -c 'sed "s/libpod-[0-9a-f]*/libpod-ID/" /proc/s
 once --cgroupns private $BUSYBOX cat /proc/self/cgroup
 
 step user-namespaces
-once --userns auto:size=1000 $BUSYBOX sh -c 'awk "{print \$1, \$3}" /proc/self/uid_map; id -u; touch /x && ls -ln /x | cut -d" " -f3-4'
+once --userns auto:size=1000 $BUSYBOX sh -c 'awk "{print \$1, \$3}" /proc/self/uid_map; id -u; touch /x && ls -ln /x | awk "{print \$3, \$4}"'
 once --uidmap 0:300000:65536 --gidmap 0:300000:65536 -u 5 $BUSYBOX sh -c 'cat /proc/self/uid_map; id -u; ls -ld /tmp | cut -c1-10'
 
 step left
