@@ -86,12 +86,13 @@ pub(super) fn load(
 
 /// Tells the parent; returns the number of the descriptor to come, and the pipe to wait on.
 fn announce(listener: &Listener, channel: &Channel) -> io::Result<(i32, OwnedFd)> {
+    // The lowest number that is free, and free again before the parent hears of it: whatever that
+    // finds there later is the filter's.
+    let place = process::pidfd_open(std::process::id() as i32)?;
+    let number = place.as_raw_fd();
     let (drain, full) = full_pipe()?;
-    let pidfd = process::pidfd_open(std::process::id() as i32)?;
-    let free = rustix::io::fcntl_dupfd_cloexec(&full, 0)?;
-    // The lowest number that is free once these are gone.
-    let number = [&drain, &pidfd, &free].map(AsRawFd::as_raw_fd);
-    let number = number.into_iter().min().unwrap_or(-1);
+    let pidfd = rustix::io::fcntl_dupfd_cloexec(&place, number)?;
+    drop(place);
     let handover = Handover {
         number,
         path: listener.path.clone(),
