@@ -1,6 +1,7 @@
 //! A pod's monitor, as the server calls it: the blocking client on blocking threads,
 //! long conversations behind the reactor.
 
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -127,20 +128,45 @@ impl Monitor {
     }
 }
 
+/// The program that monitors are started from: the file that was at `path` when the server
+/// started, out of reach of containers that see a monitor. An upgrade that replaces it is taken
+/// up by the next server.
+#[derive(Debug)]
+pub struct Program {
+    path: PathBuf,
+    file: OwnedFd,
+}
+
+impl Program {
+    /// Opens the program at `path`.
+    pub fn open(path: &Path) -> std::io::Result<Self> {
+        Ok(Program {
+            path: path.to_owned(),
+            file: berth_sys::program::out_of_reach(File::open(path)?)?,
+        })
+    }
+
+    /// What execve(2) takes in a child of this process for the open file.
+    fn descriptor(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+}
+
 /// Starts the program of a monitor for `dir`, in the cgroup `leaf`, and waits until it
 /// listens. It outlives this process: it leaves our session and streams, and letting go
 /// of its standard error is how it says that it is ready.
 pub async fn spawn(
-    program: &Path,
+    program: &Program,
     dir: &Path,
     leaf: &Path,
     tasks: &TaskTracker,
 ) -> Result<Monitor, MonitorError> {
     let failed = |source| MonitorError::Spawn {
-        program: program.to_owned(),
+        program: program.path.clone(),
         source,
     };
-    let mut child = tokio::process::Command::new(program)
+    let mut child = tokio::process::Command::new(program.descriptor())
+        .arg0("berth-monitor")
         // Detached it is cloned into its cgroup; moved there it would cost 13 ms.
         .arg("--detach")
         .arg("--dir")

@@ -1,7 +1,7 @@
 //! What all RPCs share, and the life of the server: start, serve, drain.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::events::EventLog;
 use crate::id::{ContainerId, SandboxId};
 use crate::inflight::InFlight;
 use crate::journal::Journal;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Program};
 use crate::record::{self, RecordError};
 use crate::sandbox::create::CreateSandboxError;
 use crate::sandbox::model::SandboxRecord;
@@ -53,6 +53,15 @@ pub enum ServeError {
     /// A directory or record cannot be used.
     #[error("cannot prepare the state of the server")]
     Record(#[from] RecordError),
+    /// The monitor's program cannot be used.
+    #[error("cannot open the monitor's program `{path}`")]
+    Program {
+        /// Its path.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
     /// The image store cannot be opened.
     #[error("cannot open the image store")]
     Images(#[from] berth_image::OpenError),
@@ -92,6 +101,8 @@ pub struct Server {
     pub cgroups: cgroup::Host,
     /// What this process may hand on.
     pub privileges: Privileges,
+    /// What monitors are started from.
+    pub monitor_program: Program,
     /// Pod sandboxes.
     pub sandboxes: Store<SandboxRecord>,
     /// Containers.
@@ -174,6 +185,12 @@ impl Server {
         if !missing.is_empty() && !config.allow_degraded_cgroups {
             return Err(ServeError::Controllers(missing.join(", ")));
         }
+        let path = &config.monitor_path;
+        let opened = Program::open(path);
+        let monitor_program = opened.map_err(|source| ServeError::Program {
+            path: path.clone(),
+            source,
+        })?;
         for dir in [
             config.state_dir.join("pods"),
             config.state_dir.join("containers"),
@@ -189,6 +206,7 @@ impl Server {
             boot_id: record::boot_id()?,
             cgroups,
             privileges: Privileges::probe()?,
+            monitor_program,
             sandboxes: Store::new(&config.state_dir, journal.clone()),
             containers: Store::new(&config.state_dir, journal.clone()),
             images: ImageStore::open(images)?,

@@ -1,6 +1,6 @@
 //! From a command line to a running monitor, detached from whoever started it.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,6 +24,8 @@ use crate::protocol::SOCKET_NAME;
 use crate::reactor::Reactor;
 use crate::server::{RunError, Server};
 
+/// What the process is called in lists of processes.
+const NAME: &CStr = c"berth-monitor";
 /// Blocks above this size, in bytes, go back to the kernel when freed.
 const HEAP_THRESHOLD: i32 = 64 * 1024;
 /// What the monitor asks the OOM killer for itself: after the kubelet (−999), before every workload.
@@ -97,6 +99,8 @@ pub fn run(options: &Options) -> Result<(), StartError> {
         return detach(options);
     }
     let process = |step| move |source| StartError::Process { step, source };
+    // Executed from a descriptor it would have the descriptor's number for a name (execveat(2), "BUGS").
+    rustix::thread::set_name(NAME).map_err(|errno| process("name this process")(errno.into()))?;
     // What a careless starter left open would stay open as long as the pod runs.
     close_inherited(&[]).map_err(process("close inherited descriptors"))?;
     berth_sys::memory::keep_small(HEAP_THRESHOLD);
@@ -127,12 +131,13 @@ pub fn run(options: &Options) -> Result<(), StartError> {
 
 /// Starts this program again without `--detach` and waits until it has let go of its standard error.
 ///
-/// It is cloned into its cgroup: to move a process that exists costs the kernel a grace period, some 13 ms.
+/// It is cloned into its cgroup: to move a process that exists costs the kernel a grace period, some 13 ms. Its
+/// program is executed from where no container that sees the monitor can open it for writing (CVE-2019-5736).
 fn detach(options: &Options) -> Result<(), StartError> {
     let process = |step| move |source| StartError::Process { step, source };
     let cgroup = options.cgroup.as_deref().map(open_cgroup).transpose()?;
-    let program = File::open("/proc/self/exe").map_err(process("open this program"))?;
-    let arguments = [c"berth-monitor", c"--dir"].map(CString::from);
+    let program = berth_sys::program::own().map_err(process("open this program"))?;
+    let arguments = [NAME, c"--dir"].map(CString::from);
     let directory = CString::new(options.directory.as_os_str().as_bytes());
     let directory = directory.map_err(|error| process("pass the directory on")(error.into()))?;
     let arguments = [arguments.as_slice(), &[directory]].concat();

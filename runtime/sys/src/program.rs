@@ -1,4 +1,4 @@
-//! The file of the running program, out of reach of the containers that it makes.
+//! The file of a program, out of reach of the containers that it makes.
 //!
 //! Whoever sees a process can open its program through `/proc/N/exe`, and root in a container may
 //! write what it opens, once the program has ended (CVE-2019-5736).
@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
 
 use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
 use rustix::io::Errno;
@@ -33,10 +32,7 @@ pub fn shield() -> io::Result<()> {
     if is_safe(&own)? {
         return Ok(());
     }
-    let safe = match read_only_mount() {
-        Ok(mount) => mount,
-        Err(_) => sealed_copy(own)?,
-    };
+    let safe = safe_copy(own)?;
     let arguments = strings(std::env::args_os())?;
     let variables = std::env::vars_os().map(|(mut name, value)| {
         name.push("=");
@@ -44,6 +40,21 @@ pub fn shield() -> io::Result<()> {
         name
     });
     Err(process::exec_fd(&safe, &arguments, &strings(variables)?))
+}
+
+/// The program behind `program`, to be executed from the descriptor returned: from a read-only mount of
+/// it that is attached nowhere, or, without the privilege for that, from a sealed copy in memory. Only
+/// in the mount namespace that the file was opened in can it be mounted once more.
+pub fn out_of_reach(program: File) -> io::Result<OwnedFd> {
+    if is_safe(&program)? {
+        return Ok(program.into());
+    }
+    safe_copy(program)
+}
+
+/// The program of this process by [`out_of_reach`]: where it runs from such a file, that very file.
+pub fn own() -> io::Result<OwnedFd> {
+    out_of_reach(File::open(OWN)?)
 }
 
 fn is_safe(program: impl AsFd) -> io::Result<bool> {
@@ -58,8 +69,12 @@ fn is_safe(program: impl AsFd) -> io::Result<bool> {
     }
 }
 
-fn read_only_mount() -> io::Result<OwnedFd> {
-    let mount = mount::clone_path(Path::new(OWN), false, true)?;
+fn safe_copy(program: File) -> io::Result<OwnedFd> {
+    read_only_mount(&program).or_else(|_| sealed_copy(program))
+}
+
+fn read_only_mount(program: &File) -> io::Result<OwnedFd> {
+    let mount = mount::clone_fd(program, false)?;
     let change = AttributeChange {
         set: attr::RDONLY,
         ..AttributeChange::default()
@@ -107,7 +122,7 @@ mod tests {
     #[test]
     fn root_a_read_only_mount_is_safe() {
         if rustix::process::geteuid().is_root() {
-            assert!(is_safe(read_only_mount().unwrap()).unwrap());
+            assert!(is_safe(read_only_mount(&File::open(OWN).unwrap()).unwrap()).unwrap());
         }
     }
 }

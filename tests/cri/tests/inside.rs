@@ -79,6 +79,66 @@ fn root_with_the_hosts_ipc_namespace_goes_its_shared_memory() {
     });
 }
 
+/// Tries to write the programs of the processes $1 and $2, then keeps both open, and tries again when
+/// the processes have ended and `/go` is there.
+const WRITE_PROGRAMS: &str = "for pid in $1 $2; do (echo x >/proc/$pid/exe); done; \
+     exec 3</proc/$1/exe 4</proc/$2/exe; echo held; until [ -e /go ]; do sleep 0.05; done; \
+     for fd in 3 4; do (echo x >/proc/self/fd/$fd); done; echo tried";
+
+#[test]
+fn root_programs_of_a_pod_are_written_from_no_container() {
+    test_pod("prog", 41, SERVER, async |mut pod| {
+        let state = pod.node.dir().join("state/pods").join(&pod.id);
+        let state = std::fs::read(state.join("monitor.json"))?;
+        let state: serde_json::Value = serde_json::from_slice(&state)?;
+        let pids = ["monitor_pid", "pause_pid"].map(|key| state[key].to_string());
+        let namespaces = cri::NamespaceOption {
+            pid: cri::NamespaceMode::Node.into(),
+            ..Default::default()
+        };
+        let mut config = client::pod("host", &pod.node.logs());
+        config.linux = Some(cri::LinuxPodSandboxConfig {
+            security_context: Some(cri::LinuxSandboxSecurityContext {
+                namespace_options: Some(namespaces.clone()),
+                privileged: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let id = pod.client.run_pod(&config).await?;
+        let mut container = pod.script("main", WRITE_PROGRAMS);
+        container.command.push("sh".to_owned());
+        container.command.extend(pids);
+        container.linux = Some(cri::LinuxContainerConfig {
+            security_context: Some(cri::LinuxContainerSecurityContext {
+                namespace_options: Some(namespaces),
+                privileged: true,
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+        let main = pod.client.run(&id, &container, &config).await?;
+        let log = pod.client.status(&main).await?.log_path;
+        let start = std::time::Instant::now();
+        while !std::fs::read_to_string(&log)?.contains("held") {
+            ensure!(
+                start.elapsed() < WITHIN,
+                "{}",
+                std::fs::read_to_string(&log)?
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        pod.client.remove_pod(&pod.id).await?;
+        pod.client.exec(&main, &["touch", "/go"], 5).await?;
+        pod.client.await_exit(&main, WITHIN).await?;
+        let said = std::fs::read_to_string(&log)?;
+        let refused = said.matches("Read-only file system").count();
+        ensure!(refused == 4 && said.contains("tried"), "{refused}: {said}");
+        pod.client.remove_pod(&id).await?;
+        pod.finish().await
+    });
+}
+
 /// A program for i386 that writes `i386` and exits with the error number of keyctl(9999).
 const I386: [u8; 50] = [
     0xb8, 4, 0, 0, 0, // mov eax, write

@@ -331,7 +331,7 @@ async fn start(server: &Arc<Server>, id: &SandboxId) -> Result<(), CreateSandbox
     let leaf = record.leaf_cgroup();
     Cgroup::create(&server.cgroups, &leaf).map_err(CreateSandboxError::Cgroup)?;
     crash_point!("run sandbox: cgroup made");
-    let program = &server.config.monitor_path;
+    let program = &server.monitor_program;
     let monitor = monitor::spawn(program, &dir, &leaf, &server.monitors).await?;
     crash_point!("run sandbox: monitor started");
     let reply = monitor

@@ -2,8 +2,8 @@
 //!
 //! Where the pod shares its PID namespace, containers see this process as PID 1. So it has an
 //! empty root (nothing of the host behind `/proc/1/root`), no capability, an id of its own, and its
-//! program is executed from a read-only copy of its mount, which cannot be opened for writing
-//! through `/proc/1/exe` (CVE-2019-5736).
+//! program is executed from a read-only mount of it, through which nobody opens `/proc/1/exe` for
+//! writing (CVE-2019-5736).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -38,6 +38,7 @@ pub(super) fn start(plan: &PodPlan) -> Result<Running, LaunchError> {
         ),
         None => None,
     };
+    let program = Program::of(plan)?;
     let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
     let args = CloneArgs {
         namespaces: kinds(plan)
@@ -50,7 +51,7 @@ pub(super) fn start(plan: &PodPlan) -> Result<Running, LaunchError> {
     };
     let mut inside = Some(theirs);
     let child = process::clone_with(&args, || match inside.take() {
-        Some(channel) => run(plan, &sysctls, &channel),
+        Some(channel) => run(plan, &program, &sysctls, &channel),
         None => FAILED,
     });
     let child = child.at(Stage::Clone, || "clone the pause process".into())?;
@@ -58,6 +59,25 @@ pub(super) fn start(plan: &PodPlan) -> Result<Running, LaunchError> {
     match parent::listen_for_exec(&ours, None) {
         Ok(_) => Ok(Running::from(child)),
         Err(error) => Err(parent::reap(child, error)),
+    }
+}
+
+/// What the child executes. Made by the parent: the child's mount namespace does not hold the mount
+/// that the plan's file was opened on, and what is returned here may be open for execution alone.
+struct Program {
+    file: OwnedFd,
+    dynamic: bool,
+}
+
+impl Program {
+    fn of(plan: &PodPlan) -> Result<Program, LaunchError> {
+        let dynamic = is_dynamic(plan.pause.as_fd());
+        let file = plan.pause.try_clone().map(std::fs::File::from);
+        let file = file.and_then(berth_sys::program::out_of_reach);
+        Ok(Program {
+            file: file.at(Stage::Exec, || "shield the pause program".into())?,
+            dynamic: dynamic.at(Stage::Exec, || "read the pause program".into())?,
+        })
     }
 }
 
@@ -91,10 +111,10 @@ fn sysctls(plan: &PodPlan) -> Result<Vec<(PathBuf, String)>, LaunchError> {
     Ok(out)
 }
 
-fn run(plan: &PodPlan, sysctls: &[(PathBuf, String)], channel: &Channel) -> i32 {
-    let error = match prepare(plan, sysctls, channel) {
-        Ok(program) => {
-            let error = process::exec_fd(program, &[c"pause".to_owned()], &[]);
+fn run(plan: &PodPlan, program: &Program, sysctls: &[(PathBuf, String)], channel: &Channel) -> i32 {
+    let error = match prepare(plan, program, sysctls, channel) {
+        Ok(()) => {
+            let error = process::exec_fd(&program.file, &[c"pause".to_owned()], &[]);
             LaunchError::from_io(Stage::Exec, "execute the pause program", &error)
         }
         Err(error) => error,
@@ -106,10 +126,11 @@ fn run(plan: &PodPlan, sysctls: &[(PathBuf, String)], channel: &Channel) -> i32 
 
 fn prepare(
     plan: &PodPlan,
+    program: &Program,
     sysctls: &[(PathBuf, String)],
     channel: &Channel,
-) -> Result<OwnedFd, LaunchError> {
-    process::close_inherited(&[channel.as_fd(), plan.pause.as_fd()])
+) -> Result<(), LaunchError> {
+    process::close_inherited(&[channel.as_fd(), program.file.as_fd()])
         .at(Stage::Join, || "close the parent's descriptors".into())?;
     join::detach_from_parent(channel, true)?;
     stdio::install(&null_streams()?).at(Stage::Join, || "install the standard streams".into())?;
@@ -128,18 +149,14 @@ fn prepare(
             })?;
     }
     drop(proc);
-    let dynamic =
-        is_dynamic(plan.pause.as_fd()).at(Stage::Join, || "read the pause program".into())?;
-    let program = read_only_copy(plan.pause.as_fd())?;
-    enter_bare_root(dynamic)?;
+    enter_bare_root(program.dynamic)?;
     creds::set_no_new_privs().at(Stage::Confine, || "set no_new_privs".into())?;
     creds::limit_bounding(0).at(Stage::Confine, || "limit the bounding set".into())?;
     creds::set_ids(PAUSE_ID, PAUSE_ID, &[])
         .at(Stage::Confine, || format!("become user {PAUSE_ID}"))?;
     creds::set_capabilities(0, 0, 0).at(Stage::Confine, || "drop the capabilities".into())?;
     process::default_signals().at(Stage::Exec, || "reset the signals".into())?;
-    process::close_on_exec_from(3).at(Stage::Exec, || "mark descriptors close-on-exec".into())?;
-    Ok(program)
+    process::close_on_exec_from(3).at(Stage::Exec, || "mark descriptors close-on-exec".into())
 }
 
 fn null_streams() -> Result<ProcessIo, LaunchError> {
@@ -157,24 +174,6 @@ fn null_streams() -> Result<ProcessIo, LaunchError> {
         stdout: open()?,
         stderr: open()?,
     })
-}
-
-/// The program on a detached read-only mount of its own.
-fn read_only_copy(program: BorrowedFd<'_>) -> Result<OwnedFd, LaunchError> {
-    let step = || "copy the pause program's mount".to_owned();
-    let copy = match mount::clone_fd(program, false) {
-        // The caller's descriptor lies on a detached mount already.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            return program.try_clone_to_owned().at(Stage::Join, step);
-        }
-        copy => copy.at(Stage::Join, step)?,
-    };
-    let change = AttributeChange {
-        set: attr::RDONLY | attr::NOSUID | attr::NODEV,
-        ..AttributeChange::default()
-    };
-    mount::set_attributes(&copy, change, false).at(Stage::Join, step)?;
-    Ok(copy)
 }
 
 /// A root with nothing in it; for a dynamic program, as in development, with the system's libraries.
