@@ -129,7 +129,8 @@ impl Logs {
         self.shared.wake.as_fd()
     }
 
-    /// Opens or creates `path` for appending and returns the new log's name.
+    /// Opens `path` for appending and returns the new log's name. Only to create the file, where nobody has, can
+    /// this wait for the disk.
     pub fn open(&mut self, path: &Path) -> io::Result<LogId> {
         let file = open_log(path)?;
         let log = self.next;
@@ -184,14 +185,11 @@ impl Logs {
         }
     }
 
-    /// Opens the log's path anew; true when it is done already, otherwise [`Report::Reopened`] follows.
-    pub fn reopen(&mut self, log: LogId) -> io::Result<bool> {
-        if let Some(entry) = self.idle.iter_mut().find(|entry| entry.0 == log) {
-            entry.1 = open_log(&entry.2)?;
-            return Ok(true);
-        }
+    /// Opens the log's path anew, which may wait for the disk; [`Report::Reopened`] follows.
+    pub fn reopen(&mut self, log: LogId) -> io::Result<()> {
+        self.hand_over(log)?;
         self.push(Job::Reopen { log });
-        Ok(false)
+        Ok(())
     }
 
     /// Asks for [`Report::Flushed`]; true when nothing is under way.
@@ -220,8 +218,8 @@ impl Logs {
         std::mem::take(&mut self.shared.lock().reports)
     }
 
-    /// Writes what is queued, closes all logs and ends the thread.
-    pub fn finish(mut self) {
+    /// Writes what is queued and ends the thread; there is no log afterwards.
+    pub fn finish(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.push(Job::Stop);
             // The thread cannot fail but by a panic, and then there is nothing left to wait for.
@@ -261,12 +259,16 @@ fn open_log(path: &Path) -> io::Result<File> {
     // NOFOLLOW: whoever can write the pod's log directory must not aim the log at another file.
     // NONBLOCK, for the opening only: nor make the monitor wait for a reader of a FIFO.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = File::options()
+    let mut options = File::options();
+    options
         .append(true)
-        .create(true)
         .mode(0o640)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
+        .custom_flags(flags.bits().cast_signed());
+    // O_CREAT waits for a stalled disk even where there is nothing to create.
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => options.create(true).open(path)?,
+        opened => opened?,
+    };
     let kind = file.metadata()?.file_type();
     if !kind.is_file() && !kind.is_char_device() {
         return Err(io::Error::new(

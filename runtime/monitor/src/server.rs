@@ -131,12 +131,13 @@ impl Server {
             }
             self.deadlines_passed();
         }
+        // Before the answer: whoever has it kills what is left in our cgroup.
+        self.pod.streams.finish();
         self.write_state();
         let waiting: Vec<u32> = self.clients_with(|role| role == Role::ShuttingDown);
         for client in waiting {
             self.send(client, &Reply::Done, None);
         }
-        self.pod.streams.finish();
         Ok(())
     }
 

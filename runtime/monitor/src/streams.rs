@@ -211,12 +211,13 @@ impl Streams {
         self.settle_all()
     }
 
-    /// Opens the container's log anew; the answer is a [`Note::Reopened`] unless true comes back at once.
+    /// Opens the container's log anew; the answer is a [`Note::Reopened`] unless false comes back: it has none.
     pub fn reopen(&mut self, container: u32) -> io::Result<bool> {
-        match self.containers.get(&container).and_then(|entry| entry.log) {
-            Some(log) => self.logs.reopen(log),
-            None => Ok(true),
-        }
+        let Some(log) = self.containers.get(&container).and_then(|entry| entry.log) else {
+            return Ok(false);
+        };
+        self.logs.reopen(log)?;
+        Ok(true)
     }
 
     /// Closes the container's standard input once what is pending is written; false when it has none.
@@ -276,7 +277,7 @@ impl Streams {
     }
 
     /// Writes everything queued to the logs and ends the log thread.
-    pub fn finish(self) {
+    pub fn finish(&mut self) {
         self.logs.finish();
     }
 

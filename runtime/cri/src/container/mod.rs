@@ -3,6 +3,7 @@
 pub mod create;
 pub mod end;
 pub mod exec;
+pub mod log;
 pub mod model;
 pub mod oci_spec;
 pub mod remove;

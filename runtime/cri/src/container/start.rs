@@ -1,6 +1,5 @@
 //! StartContainer: the monitor is asked once; its answer or its event tells the rest.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use berth_monitor::protocol::{
@@ -11,10 +10,10 @@ use berth_sys::crash_point;
 use crate::audit::{self, AuditError};
 use crate::config::Runtime;
 use crate::container::model::{ContainerRecord, Exit, State};
-use crate::container::signal;
+use crate::container::{log, signal};
 use crate::id::ContainerId;
 use crate::monitor::MonitorError;
-use crate::record::{self, RecordError};
+use crate::record::RecordError;
 use crate::sandbox::model::Phase;
 use crate::sandbox::watch;
 use crate::server::Server;
@@ -37,8 +36,8 @@ pub enum StartContainerError {
     /// Its sandbox does not run.
     #[error("the sandbox of the container is not ready")]
     SandboxNotReady,
-    /// The folder of its log cannot be made.
-    #[error("cannot make the folder of the log")]
+    /// Its log cannot be made.
+    #[error("cannot make the log of the container")]
     Log(#[source] RecordError),
     /// The monitor or the sandbox path refused.
     #[error("cannot start the container")]
@@ -78,10 +77,10 @@ pub async fn start(
     }
     let audit = server.audit.ready().await;
     audit.map_err(StartContainerError::Audit)?;
-    if let Some(folder) = record.log_path.as_deref().and_then(Path::parent) {
-        std::fs::create_dir_all(folder)
-            .map_err(record::io("make", folder))
-            .map_err(StartContainerError::Log)?;
+    if let Some(path) = record.log_path.clone() {
+        let made = tokio::task::spawn_blocking(move || log::make(&path)).await;
+        let made = made.map_err(|_| StartContainerError::Launch(MonitorError::ShuttingDown))?;
+        made.map_err(StartContainerError::Log)?;
     }
     server.containers.update(&id, |record| {
         record.state = State::Starting;

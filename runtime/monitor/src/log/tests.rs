@@ -98,14 +98,14 @@ fn output_is_written_rotated_and_ended() {
     let mut logs = Logs::new().unwrap();
     let log = logs.open(&path).unwrap();
     assert!(path.exists(), "the file exists before any output");
-    assert!(
-        logs.reopen(log).unwrap(),
-        "without output there is no thread to ask"
-    );
+    std::fs::remove_file(&path).unwrap();
+    logs.reopen(log).unwrap();
+    wait_for(&mut logs, &Report::Reopened { log, error: None });
+    assert!(path.exists(), "it is made anew without any output");
     write(&mut logs, log, Stream::Stdout, b"one\ntw");
     write(&mut logs, log, Stream::Stderr, b"err\n");
     std::fs::rename(&path, folder.0.join("0.log.1")).unwrap();
-    assert!(!logs.reopen(log).unwrap());
+    logs.reopen(log).unwrap();
     wait_for(&mut logs, &Report::Reopened { log, error: None });
     write(&mut logs, log, Stream::Stdout, b"o\nrest");
     logs.close(log);

@@ -166,7 +166,7 @@ impl Server {
 
     fn reopen_log(&mut self, client: u32, container: &str) -> Answer {
         let number = self.pod.number(container)?;
-        let done = self
+        let asked = self
             .pod
             .streams
             .reopen(number)
@@ -174,7 +174,7 @@ impl Server {
                 step: "open the log anew".to_owned(),
                 source,
             })?;
-        if done {
+        if !asked {
             return reply(Reply::Done);
         }
         self.set_role(client, Role::Reopening(number));

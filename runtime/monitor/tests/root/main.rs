@@ -11,3 +11,5 @@ mod pod;
 mod protocol;
 mod records;
 mod sessions;
+mod stall;
+mod wire;
