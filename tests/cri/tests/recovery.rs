@@ -45,12 +45,40 @@ fn root_pods_outlive_the_server() {
 fn root_a_lost_monitor_ends_its_pod_once() {
     test_pod("lost", 22, SERVER, async |mut pod| {
         let main = pod.start_sleeping().await?;
-        kill_monitor_of(&pod.node.dir().join("state/pods").join(&pod.id))?;
+        let dir = pod.node.dir().join("state/pods").join(&pod.id);
+        let state: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(dir.join("monitor.json"))?)?;
+        let init = format!("/proc/{}/status", state["containers"][0]["pid"]);
+        ensure!(std::fs::exists(&init)?, "{state}");
+        let events = cri::GetEventsRequest::default();
+        let events = pod.client.runtime.get_container_events(events).await?;
+        let mut events = events.into_inner();
+        kill_monitor_of(&dir)?;
         let ended = pod.client.await_exit(&main, WITHIN).await?;
         ensure!(
             (ended.exit_code, ended.reason.as_str()) == (255, "MonitorLost"),
             "{ended:?}"
         );
+        // At most as a zombie: its new parent may not have looked after it yet.
+        let status = std::fs::read_to_string(&init).unwrap_or_default();
+        let gone = status.is_empty() || status.contains("State:\tZ");
+        ensure!(
+            gone,
+            "it is told as ended, and may be started anew: {status}"
+        );
+        let stopped = cri::ContainerEventType::ContainerStoppedEvent;
+        for expected in [&main, &pod.id] {
+            let event = tokio::time::timeout(WITHIN, async {
+                loop {
+                    match events.message().await? {
+                        Some(event) if event.container_event_type() != stopped => {}
+                        event => return anyhow::Ok(event.context("no more events")?),
+                    }
+                }
+            });
+            let event = event.await??;
+            ensure!(event.container_id == *expected, "{event:?}");
+        }
         let start = std::time::Instant::now();
         while pod.client.pod_status(&pod.id).await?.state() == cri::PodSandboxState::SandboxReady {
             ensure!(start.elapsed() < WITHIN, "the sandbox still is ready");
@@ -60,6 +88,50 @@ fn root_a_lost_monitor_ends_its_pod_once() {
         next.metadata.as_mut().context("no metadata")?.attempt = 1;
         let next = pod.client.run_pod(&next).await?;
         pod.client.remove_pod(&next).await?;
+        pod.finish().await
+    });
+}
+
+/// What `cargo xtask test root` names the last release's monitor in.
+const FORMER: &str = "BERTH_FORMER_MONITOR";
+
+#[test]
+fn root_pods_of_the_former_releases_monitor_are_served_as_ever() {
+    let Some(former) = std::env::var_os(FORMER) else {
+        println!("skipped: no release yet");
+        return;
+    };
+    test_pod("form", 42, SERVER, async |mut pod| {
+        pod.client.remove_pod(&pod.id).await?;
+        pod.node.end_server().await?;
+        let file = pod.node.dir().join("config.toml");
+        let todays = std::fs::read_to_string(&file)?;
+        let path = todays
+            .lines()
+            .find(|line| line.starts_with("monitor_path"))
+            .context("no monitor in the configuration")?;
+        let formers = format!("monitor_path = '{}'", former.display());
+        std::fs::write(&file, todays.replace(path, &formers))?;
+        pod.client = pod.node.start_server().await?;
+        pod.id = pod.client.run_pod(&pod.config).await?;
+        let main = pod
+            .start(&pod.script("main", "echo begun; exec sleep 1000"))
+            .await?;
+        let short = pod.start(&pod.script("short", "sleep 1; exit 5")).await?;
+        let before = pod.client.status(&main).await?;
+
+        pod.node.end_server().await?;
+        std::fs::write(&file, todays)?;
+        pod.client = pod.node.start_server().await?;
+        ensure!(pod.client.status(&main).await? == before, "nothing changed");
+        ensure!(pod.client.await_exit(&short, WITHIN).await?.exit_code == 5);
+        let ran = pod.client.exec(&main, &["echo", "inside"], 5).await?;
+        ensure!(ran.stdout == b"inside\n", "{ran:?}");
+        let late = pod.start(&pod.script("late", "exit 3")).await?;
+        ensure!(pod.client.await_exit(&late, WITHIN).await?.exit_code == 3);
+        ensure!(pod.log("main").contains(" stdout F begun"));
+        pod.client.stop(&main, 0).await?;
+        ensure!(pod.client.status(&main).await?.exit_code == 137);
         pod.finish().await
     });
 }

@@ -22,6 +22,8 @@ pub struct Binary {
     pub path: PathBuf,
     /// The package's folder: tests run in it.
     pub folder: PathBuf,
+    /// One more variable of its environment.
+    pub variable: Option<(&'static str, PathBuf)>,
 }
 
 /// Builds every test program of these packages; of the whole workspace without any.
@@ -68,6 +70,7 @@ pub fn build(packages: &[&str]) -> Result<Vec<Binary>> {
             name,
             path: path.into(),
             folder,
+            variable: None,
         });
     }
     binaries.sort_by(|a, b| (&a.folder, &a.name).cmp(&(&b.folder, &b.name)));
@@ -103,6 +106,9 @@ impl Binary {
             .stdin(Stdio::null())
             .stdout(File::create(log.path())?)
             .stderr(File::options().append(true).open(log.path())?);
+        if let Some((name, value)) = &self.variable {
+            command.env(name, value);
+        }
         if require_all {
             command.env("BERTH_REQUIRE_ALL", "1");
         }

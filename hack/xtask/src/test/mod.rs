@@ -2,6 +2,7 @@
 
 mod binaries;
 mod count;
+mod former;
 mod in_vm;
 mod rings;
 
@@ -49,6 +50,9 @@ pub struct Options {
     /// Only tests whose name contains this
     #[arg(long)]
     filter: Option<String>,
+    /// The root ring serves pods of this monitor, the former release's; without, of the last tag's
+    #[arg(long, value_name = "PATH")]
+    previous_monitor: Option<PathBuf>,
     /// The VM ring uses the programs of this folder instead of building them
     #[arg(long, hide = true)]
     prebuilt: Option<PathBuf>,
@@ -68,7 +72,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let count = match ring {
             Ring::Tidy => rings::tidy(),
             Ring::Unit => rings::unit(filter),
-            Ring::Root => rings::root(filter),
+            Ring::Root => rings::root(filter, options.previous_monitor.as_deref()),
             Ring::Cve => rings::cve(filter),
             Ring::Smoke => rings::smoke(),
             Ring::Vm => rings::vm(filter, options.prebuilt.as_deref()),

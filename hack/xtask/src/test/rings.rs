@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::binaries::{self, Binary};
 use super::count::Count;
+use super::former;
 use super::in_vm::Session;
 use crate::validation::Short;
 use crate::{cve, dist, preflight, process, tidy};
@@ -58,11 +59,14 @@ pub fn unit(filter: Option<&str>) -> Result<Count> {
     Ok(total)
 }
 
-pub fn root(filter: Option<&str>) -> Result<Count> {
+pub fn root(filter: Option<&str>, previous_monitor: Option<&Path>) -> Result<Count> {
     preflight::ensure(&preflight::NODE)?;
     dist::build()?;
+    let former = former::monitor(previous_monitor)?;
     let mut total = Count::default();
-    for binary in root_binaries(&[])? {
+    for mut binary in root_binaries(&[])? {
+        let former = former.clone();
+        binary.variable = former.map(|path| (former::VARIABLE, path));
         total += binary.run(&root_arguments(filter), false)?;
     }
     Ok(total)
