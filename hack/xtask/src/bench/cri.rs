@@ -103,13 +103,13 @@ pub fn run(
 }
 
 /// The folder of one side, and in it the folder of its networks with one network.
-fn side(folder: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
+pub fn side(folder: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
     let folder = folder.join(name);
     let networks = folder.join("net.d");
     fs::create_dir_all(&networks)?;
     // same plugins, same options; only names and addresses differ
     let (link, subnet) = match name {
-        "berth" => ("bench0", "10.231.0.0/16"),
+        "berth" | "logged" => ("bench0", "10.231.0.0/16"),
         _ => ("bench1", "10.232.0.0/16"),
     };
     let network = json!({

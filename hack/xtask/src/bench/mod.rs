@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: berth and a peer, alternating, in one run.
 
+mod audit;
 mod berth;
 mod containerd;
 mod counts;
@@ -9,6 +10,7 @@ pub mod hierarchy;
 mod host;
 mod memory;
 mod monitor;
+mod neighbours;
 mod oci;
 mod pod;
 mod runtime;
@@ -32,6 +34,10 @@ enum Name {
     Oci,
     /// One pod with one container over CRI, against containerd with runc
     Cri,
+    /// Executions in a pod with a loud neighbour and with a stalled log disk, against quiet
+    Exec,
+    /// One pod with one container over CRI, against the same without entries in the audit log
+    Audit,
 }
 
 /// Flags of `cargo xtask bench`.
@@ -103,6 +109,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     match options.name {
         Name::Oci => oci::run(&programs, &terms, print)?,
         Name::Cri => cri::run(&programs, &terms, print)?,
+        Name::Exec => neighbours::run(&programs, &terms, print)?,
+        Name::Audit => audit::run(&programs, &terms, print)?,
     }
     Ok(ExitCode::SUCCESS)
 }

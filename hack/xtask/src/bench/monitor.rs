@@ -30,6 +30,10 @@ pub struct Monitor {
     events: Connection,
     folder: PathBuf,
     socket: PathBuf,
+    specification: Value,
+    pause: i32,
+    /// Parent group of the containers.
+    group: String,
 }
 
 impl Monitor {
@@ -65,33 +69,72 @@ impl Monitor {
             events,
             folder: folder.to_owned(),
             socket,
+            specification: specification.clone(),
+            pause: pause_pid,
+            group,
         };
         for (name, arguments) in [
             (BRIEF, ["/bin/true"].as_slice()),
             (LASTING, &["/bin/sleep", "100000"]),
         ] {
-            let place = format!("/{group}/{name}");
-            monitor.write_bundle(name, arguments, specification, pause_pid, &place)?;
+            monitor.write_bundle(name, arguments)?;
         }
-        monitor.launch(LASTING)?;
+        monitor.launch(LASTING, None)?;
         Ok(monitor)
     }
 
     /// Milliseconds from asking for a container to knowing that its program runs.
     pub fn container(&mut self) -> Result<f64> {
         let asked = Instant::now();
-        self.launch(BRIEF)?;
+        self.launch(BRIEF, None)?;
         let taken = asked.elapsed();
-        while !matches!(&self.events.next_event()?.kind, EventKind::Exited(record) if record.container == BRIEF)
+        self.await_end(BRIEF)?;
+        Ok(taken.as_secs_f64() * 1000.0)
+    }
+
+    /// Makes and starts one more container; its output goes to `log`.
+    pub fn add(&mut self, name: &str, arguments: &[&str], log: Option<&Path>) -> Result<()> {
+        self.write_bundle(name, arguments)?;
+        self.launch(name, log)
+    }
+
+    /// Milliseconds from asking to kill a container to the event that it has ended.
+    pub fn killed(&mut self, name: &str) -> Result<f64> {
+        let container = name.to_owned();
+        let asked = Instant::now();
+        let kill = Request::Signal {
+            container,
+            signal: 9,
+            all: true,
+        };
+        self.calls.call(&kill, &[])?;
+        let taken = self.await_end(name)?.duration_since(asked);
+        fs::remove_dir_all(self.folder.join(name))?;
+        Ok(taken.as_secs_f64() * 1000.0)
+    }
+
+    /// When the event came that the container has ended; it is then forgotten.
+    fn await_end(&mut self, name: &str) -> Result<Instant> {
+        while !matches!(&self.events.next_event()?.kind, EventKind::Exited(record) if record.container == name)
         {
         }
-        let container = BRIEF.to_owned();
+        let ended = Instant::now();
+        let container = name.to_owned();
         self.calls.call(&Request::Forget { container }, &[])?;
-        Ok(taken.as_secs_f64() * 1000.0)
+        Ok(ended)
     }
 
     /// Milliseconds from asking for a further process to knowing that its program runs.
     pub fn exec(&mut self) -> Result<f64> {
+        self.execute().map(|(started, _)| started)
+    }
+
+    /// Milliseconds from asking for a further process to knowing that it has ended.
+    pub fn executed(&mut self) -> Result<f64> {
+        self.execute().map(|(_, ended)| ended)
+    }
+
+    fn execute(&mut self) -> Result<(f64, f64)> {
         let null = fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -110,10 +153,11 @@ impl Monitor {
             bail!("the monitor answered {reply:?}");
         }
         calls.next_reply()?; // its end
-        Ok(taken.as_secs_f64() * 1000.0)
+        let ended = asked.elapsed();
+        Ok((taken.as_secs_f64() * 1000.0, ended.as_secs_f64() * 1000.0))
     }
 
-    fn launch(&mut self, id: &str) -> Result<()> {
+    fn launch(&mut self, id: &str, log: Option<&Path>) -> Result<()> {
         let bundle = self.folder.join(id);
         let spec: Value = serde_json::from_slice(&fs::read(bundle.join("config.json"))?)?;
         let root = spec["root"]["path"].as_str().context("no root")?;
@@ -121,7 +165,7 @@ impl Monitor {
             id: id.into(),
             rootfs: Rootfs::Path(root.into()),
             bundle,
-            log_path: None,
+            log_path: log.map(Path::to_owned),
             tty: false,
             stdin: false,
             stdin_once: false,
@@ -135,17 +179,11 @@ impl Monitor {
     }
 
     /// A container that joins the pod's namespaces, as the CRI server writes it.
-    fn write_bundle(
-        &self,
-        name: &str,
-        arguments: &[&str],
-        specification: &Value,
-        pause: i32,
-        group: &str,
-    ) -> Result<()> {
-        let mut spec = specification.clone();
+    fn write_bundle(&self, name: &str, arguments: &[&str]) -> Result<()> {
+        let pause = self.pause;
+        let mut spec = self.specification.clone();
         spec["process"]["args"] = json!(arguments);
-        spec["linux"]["cgroupsPath"] = json!(group);
+        spec["linux"]["cgroupsPath"] = json!(format!("/{}/{name}", self.group));
         spec.as_object_mut().map(|spec| spec.remove("hostname"));
         let namespaces = spec["linux"]["namespaces"].as_array_mut();
         for namespace in namespaces.into_iter().flatten() {

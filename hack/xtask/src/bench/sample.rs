@@ -84,7 +84,7 @@ impl Comparison {
 }
 
 /// The value below which the share `q` lies, interpolated between neighbours; NaN of nothing.
-fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
+pub fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let Some(last) = values.len().checked_sub(1) else {
         return f64::NAN;

@@ -51,6 +51,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if options.vm {
         return in_vm(options);
     }
+    if options.smoke {
+        smoke::ensure_room(Path::new(smoke::DATA))?;
+    }
     preflight::ensure(&preflight::NODE)?;
     let programs = match &options.prebuilt {
         Some(folder) => folder.canonicalize()?,

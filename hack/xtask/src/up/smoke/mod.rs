@@ -11,6 +11,7 @@ mod limits;
 mod objects;
 mod oci;
 mod refused;
+mod room;
 mod serve;
 mod static_pod;
 mod through_cri;
@@ -22,7 +23,8 @@ use std::time::Instant;
 use anyhow::Result;
 use berth_test_harness::{Places, Snapshot};
 
-pub use tour::Tour;
+pub use room::ensure_room;
+pub use tour::{DATA, Tour};
 
 use crate::signal::Interrupts;
 

@@ -16,6 +16,9 @@ use crate::process;
 /// Under emulation everything takes longer.
 const EMULATED_PATIENCE: u32 = 10;
 
+/// The cluster's data: the tour's own, deleted at the end.
+pub const DATA: &str = "/var/lib/berth-tour";
+
 /// The state that steps hand on.
 pub struct Tour {
     /// Folder of the five programs.
@@ -24,7 +27,7 @@ pub struct Tour {
     pub kubectl: PathBuf,
     /// `127.0.0.1:PORT` of the registry with both images.
     pub registry: String,
-    /// The cluster's data: the tour's own, deleted at the end.
+    /// [`DATA`].
     pub data: PathBuf,
     /// The tour's files and logs.
     pub folder: tempfile::TempDir,
@@ -47,7 +50,7 @@ impl Tour {
             programs,
             kubectl,
             registry,
-            data: "/var/lib/berth-tour".into(),
+            data: DATA.into(),
             folder: tempfile::Builder::new().prefix("berth-tour-").tempdir()?,
             limits: node::limits_are_enforced(),
             node: None,
