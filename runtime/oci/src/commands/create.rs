@@ -64,6 +64,12 @@ pub(super) fn make(
         log.warn(&format!("config.json: unknown fields: {fields}"));
     }
     log.warn_of_capabilities(&ignored.capabilities);
+    if !ignored.options.is_empty() {
+        let options = ignored.options.join(", ");
+        log.warn(&format!(
+            "config.json: no effect on a bind mount: {options}"
+        ));
+    }
     let source = source(global, &spec, &args.id, &bundle)?;
     let mut plan = rootless::check(Plan::from_spec(&spec, &source))?;
     delegate(global, &mut plan.cgroup, log)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::SpecErrors;
 use super::config::{self, Field, LinuxResources, Node, Process, Spec};
+use super::mount_options;
 
 /// The largest `config.json` that is read, in bytes.
 pub const MAX_SPEC_BYTES: u64 = 4 << 20;
@@ -21,6 +22,8 @@ pub struct Ignored {
     pub fields: Vec<String>,
     /// Names of unknown capabilities.
     pub capabilities: Vec<String>,
+    /// Options of bind mounts which the kernel passes over, after the JSON path of their list.
+    pub options: Vec<String>,
 }
 
 /// Why a spec could not be loaded.
@@ -74,7 +77,13 @@ pub enum LoadError {
 /// Also returns what of it was ignored: runtimes "MUST NOT generate an
 /// error if they encounter an unknown property" (runtime-spec, config.md, Extensibility).
 pub fn load_of_engine(path: &Path) -> Result<(Spec, Ignored), LoadError> {
-    lenient(&read_bounded(path)?, path)
+    let (mut spec, mut ignored): (Spec, _) = lenient(&read_bounded(path)?, path)?;
+    for (index, mount) in spec.mounts.iter_mut().enumerate() {
+        let taken = mount_options::take_parameters_of_bind(mount).into_iter();
+        let taken = taken.map(|word| format!("mounts[{index}].options: {word}"));
+        ignored.options.extend(taken);
+    }
+    Ok((spec, ignored))
 }
 
 /// Reads and parses the `config.json` at `path`, a file of the host.
@@ -147,6 +156,7 @@ fn lenient<T: Field>(bytes: &[u8], path: &Path) -> Result<(T, Ignored), LoadErro
     let ignored = Ignored {
         fields: reader.unknown,
         capabilities: reader.capabilities,
+        options: Vec::new(),
     };
     Ok((value, ignored))
 }

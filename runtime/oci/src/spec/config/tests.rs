@@ -232,3 +232,19 @@ fn what_is_written_is_what_was_read() {
     );
     assert_eq!(written, document);
 }
+
+#[test]
+fn parameters_of_a_tmpfs_are_left_out_of_a_bind_mount_and_told() {
+    let of = |options: Value| json!([{ "destination": "/x", "type": "bind", "source": "/y", "options": options }]);
+    let spec = |mounts| json!({ "ociVersion": "1.3.0", "mounts": mounts });
+    let (read, ignored) = of_engine(&spec(of(json!(["ro", "size=64k", "mode=700", "odd=1"]))));
+    assert_eq!(read.mounts[0].options, ["ro", "odd=1"]);
+    assert_eq!(
+        ignored.options,
+        ["mounts[0].options: size=64k", "mounts[0].options: mode=700"]
+    );
+    let tmpfs = json!([{ "destination": "/x", "type": "tmpfs", "options": ["size=64k"] }]);
+    let (read, ignored) = of_engine(&spec(tmpfs));
+    assert_eq!(read.mounts[0].options, ["size=64k"]);
+    assert!(ignored.options.is_empty());
+}

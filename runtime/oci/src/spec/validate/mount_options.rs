@@ -2,6 +2,8 @@
 
 use berth_sys::mount::{AttributeChange, Propagation, attr};
 
+use crate::spec::config::Mount;
+
 /// What a list of option words asks for.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Options {
@@ -134,6 +136,33 @@ pub(super) fn is_common(word: &str) -> bool {
 /// Whether a file system may refuse the flag without harm.
 pub(crate) fn is_optional(flag: &str) -> bool {
     OPTIONAL.contains(&flag)
+}
+
+/// Parameters of tmpfs(5) with a value: engines leave them on a mount which they made a bind.
+const OF_TMPFS: [&str; 8] = [
+    "gid",
+    "huge",
+    "mode",
+    "mpol",
+    "nr_blocks",
+    "nr_inodes",
+    "size",
+    "uid",
+];
+
+/// Takes the parameters of a tmpfs out of a bind mount: mount(2) passes over them, for such a mount has no
+/// file system of its own. Other words stay, and are refused: one may be a misspelt one that was
+/// to protect something.
+pub(crate) fn take_parameters_of_bind(mount: &mut Mount) -> Vec<String> {
+    let options = parse(&mount.options);
+    if options.remount || options.bind.is_none() && mount.kind != "bind" {
+        return Vec::new();
+    }
+    let is_parameter = |word: &mut String| {
+        let name = word.split_once('=').map(|(name, _)| name);
+        name.is_some_and(|name| OF_TMPFS.contains(&name))
+    };
+    mount.options.extract_if(.., is_parameter).collect()
 }
 
 /// Reads the words in order; of two that contradict each other the last counts.
