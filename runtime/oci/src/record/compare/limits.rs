@@ -121,6 +121,7 @@ fn equal(file: &str, asked: &str, found: &str) -> bool {
         }
         _ if asked.contains('=') => asked.lines().all(|line| keyed(line, found)),
         _ if file.starts_with("hugetlb.") => rounded(asked, page_of(file)) == rounded(found, 1),
+        "memory.oom.group" => asked == found,
         _ if file.starts_with("memory.") => rounded(asked, PAGE) == rounded(found, 1),
         _ => same_words(asked, found),
     }
@@ -196,6 +197,8 @@ mod tests {
             ("memory.max", "max", "max", true),
             ("memory.max", "9223372036854775807", "max", true),
             ("memory.low", "4096", "0", false),
+            ("memory.oom.group", "1", "1", true),
+            ("memory.oom.group", "1", "0", false),
             ("cpu.max", "50000", "50000 100000", true),
             ("cpu.max", "max", "max 100000", true),
             ("cpu.max", "50000 200000", "50000 100000", false),
