@@ -338,6 +338,9 @@ mod tests {
             ("0.0000000001", "1n"),
             ("1n", "1n"),
             ("1.1Ki", "1126400m"),
+            // Binary without a binary suffix; read again it is decimal.
+            ("742437.5Ki", "760256000"),
+            ("760256000", "760256k"),
             ("999999999999999999999999999E", "9223372036854775807"),
         ] {
             assert_eq!(
@@ -388,7 +391,9 @@ mod tests {
             let text = quantity.to_string();
             let again = Quantity::parse(&text).unwrap();
             proptest::prop_assert_eq!(again, quantity);
-            proptest::prop_assert_eq!(again.to_string(), text);
+            if again.format == quantity.format {
+                proptest::prop_assert_eq!(again.to_string(), text);
+            }
         }
     }
 }
