@@ -13,6 +13,8 @@ use clap::{Args, ValueEnum};
 enum Target {
     /// config.json → plan
     Spec,
+    /// The reader of JSON against serde_json
+    Json,
     /// The option words of a mount
     MountOptions,
     /// Id mappings
@@ -38,6 +40,7 @@ pub struct Options {
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let name = match options.target {
         Target::Spec => "fuzz_spec",
+        Target::Json => "fuzz_json",
         Target::MountOptions => "fuzz_mount_options",
         Target::IdMaps => "fuzz_id_maps",
         Target::Seccomp => "fuzz_seccomp",

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::lsm::Modules;
 use crate::plan::{CgroupMode, Plan, RootfsSource, Source};
-use crate::spec::config::Spec;
+use crate::spec::config::{Spec, tests::same_tree};
 use crate::spec::{MOUNT_OPTIONS, SpecErrors};
 
 /// How long a target runs, in seconds; without it a few hundred cases.
@@ -102,6 +102,11 @@ fn fuzz_spec() {
             let _ = plan(&spec);
         }
     });
+}
+
+#[test]
+fn fuzz_json() {
+    run(&mutated(base().to_string()), |bytes| same_tree(&bytes));
 }
 
 #[test]

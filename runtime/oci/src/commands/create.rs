@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use berth_oci::cgroup::{Host, Scope};
 use berth_oci::launch::{self, Created, Gate, ProcessIo};
 use berth_oci::plan::{CgroupMode, CgroupPlan, Plan, RootfsSource, Source};
-use berth_oci::spec::{self, config::Spec};
+use berth_oci::spec::{self, Ignored, OfEngine, config::Spec};
 use berth_oci::state::{Lock, Record, Store};
 use berth_sys::{crash_point, process};
 
@@ -58,20 +58,13 @@ pub(super) fn make(
     next: Next,
 ) -> Result<Made, Failure> {
     let bundle = std::path::absolute(&args.bundle).map_err(Failure::io("resolve --bundle"))?;
-    let (spec, ignored) = spec::load_of_engine(&bundle.join("config.json"))?;
-    if !ignored.fields.is_empty() {
-        let fields = ignored.fields.join(", ");
-        log.warn(&format!("config.json: unknown fields: {fields}"));
-    }
-    log.warn_of_capabilities(&ignored.capabilities);
-    if !ignored.options.is_empty() {
-        let options = ignored.options.join(", ");
-        log.warn(&format!(
-            "config.json: no effect on a bind mount: {options}"
-        ));
-    }
-    let source = source(global, &spec, &args.id, &bundle)?;
-    let mut plan = rootless::check(Plan::from_spec(&spec, &source))?;
+    let given = spec::load_of_engine(&bundle.join("config.json"))?;
+    // Never freed: this process ends soon, and to free memory after the clone is to copy its pages.
+    let given = ManuallyDrop::new(given);
+    let spec = &given.spec;
+    warn_of_ignored(&given.ignored, log);
+    let source = source(global, spec, &args.id, &bundle)?;
+    let mut plan = rootless::check(Plan::from_spec(spec, &source))?;
     delegate(global, &mut plan.cgroup, log)?;
     home::add(&mut plan.process, rootfs_path(&plan.rootfs.source));
     let passed = pass_listen_fds(&mut plan.process)?;
@@ -82,10 +75,9 @@ pub(super) fn make(
         .map_err(Failure::io("mark descriptors close-on-exec"))?;
     plan.process.new_keyring = !args.no_new_keyring;
     plan.rootfs.no_pivot = args.no_pivot;
-    // Never freed: this process ends soon, and to free memory after the clone is to copy its pages.
-    let (spec, plan) = (ManuallyDrop::new(spec), ManuallyDrop::new(plan));
+    let plan = ManuallyDrop::new(plan);
     check_terminal(args, plan.process.terminal, next != Next::Stay)?;
-    let mut record = new_record(&spec, &plan, args)?;
+    let mut record = new_record(spec, &plan, args)?;
     let (directory, lock) = store.reserve(&args.id)?;
     crash_point!("create: directory made");
     let kept = match global.record {
@@ -96,7 +88,7 @@ pub(super) fn make(
         Next::Leave => Gate::at(&directory.join("start.sock")),
         Next::Start | Next::Stay => Ok(Gate::Parent),
     };
-    let made = kept.and_then(|()| launch_and_record(store, &spec, &plan, &mut record, gate));
+    let made = kept.and_then(|()| launch_and_record(store, &given, &plan, &mut record, gate));
     let handed = made.and_then(|mut created| hand_over(&mut created, args).map(|()| created));
     let created = handed.inspect_err(|_| {
         // What failed is more worth telling than this. The process went with its handle.
@@ -120,6 +112,20 @@ pub(super) fn make(
         record,
         _lock: lock,
     })
+}
+
+fn warn_of_ignored(ignored: &Ignored, log: &Log) {
+    if !ignored.fields.is_empty() {
+        let fields = ignored.fields.join(", ");
+        log.warn(&format!("config.json: unknown fields: {fields}"));
+    }
+    log.warn_of_capabilities(&ignored.capabilities);
+    if !ignored.options.is_empty() {
+        let options = ignored.options.join(", ");
+        log.warn(&format!(
+            "config.json: no effect on a bind mount: {options}"
+        ));
+    }
 }
 
 /// Moves the group to where the caller may make one, or does without.
@@ -181,16 +187,14 @@ fn new_record(spec: &Spec, plan: &Plan, args: &BundleArgs) -> Result<Record, Fai
 
 fn launch_and_record(
     store: &Store,
-    spec: &Spec,
+    given: &OfEngine,
     plan: &Plan,
     record: &mut Record,
     gate: impl FnOnce() -> std::io::Result<Gate>,
 ) -> Result<Created, Failure> {
     store.save(record)?; // before the first effect: a crash from here on leaves a record to delete
     crash_point!("create: record saved");
-    let spec_text = serde_json::to_vec(spec)
-        .map_err(|e| Failure::Usage(format!("cannot keep the spec: {e}")))?;
-    store.put(&plan.id, "config.json", &spec_text)?;
+    store.put(&plan.id, "config.json", &given.text())?;
     crash_point!("create: spec kept");
     let gate = gate().map_err(Failure::io("make the start socket"))?;
     crash_point!("create: gate made");

@@ -1,10 +1,10 @@
 //! Rules → classic BPF (networking/filter.rst): by architecture, then a binary search by number.
 
-use crate::spec::config::LinuxSeccompOperator as Operator;
+use crate::spec::config::{LinuxSeccompArg, LinuxSeccompOperator as Operator};
 use berth_sys::seccomp::Instruction;
 
 use super::CompileError;
-use super::rules::{Condition, Decision, KILL_PROCESS, NO_SYSCALL, Rules, Table, Verdict};
+use super::rules::{Conditions, KILL_PROCESS, NO_SYSCALL, Rules, Table, Verdict};
 use super::syscalls::{Convention, X32_BIT};
 
 /// `AUDIT_ARCH_X86_64`, linux/audit.h.
@@ -29,279 +29,272 @@ pub(super) const JUMP_GT: u16 = 0x25;
 pub(super) const JUMP_GE: u16 = 0x35;
 pub(super) const RETURN: u16 = 0x06;
 
-type Code = Vec<Instruction>;
-
 fn plain(code: u16, k: u32) -> Instruction {
-    Instruction {
-        code,
-        jt: 0,
-        jf: 0,
-        k,
-    }
+    test(code, k, 0, 0)
 }
 
-fn ret(verdict: Verdict) -> Instruction {
-    plain(RETURN, verdict)
+fn test(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
+    Instruction { code, jt, jf, k }
 }
 
 /// The whole program.
-pub(super) fn program(rules: &Rules) -> Result<Code, CompileError> {
-    let section = |convention| {
-        rules
-            .tables
-            .iter()
-            .find(|table| table.convention == convention)
-    };
-    let mut native = vec![plain(LOAD, OFFSET_NUMBER)];
-    let x32 = match section(Convention::X32) {
-        Some(table) => search(table, rules.default),
-        None => vec![ret(KILL_PROCESS)],
-    };
-    // x32 is told by a bit of the number; −1, which a tracer may set, is no x32 call.
-    let main = section(Convention::X86_64).map_or_else(
-        || vec![ret(KILL_PROCESS)],
-        |table| search(table, rules.default),
-    );
-    native.extend(branch(JUMP_GE, X32_BIT, x32, main));
-    let x86 = match section(Convention::X86) {
-        Some(table) => {
-            let mut code = vec![plain(LOAD, OFFSET_NUMBER)];
-            code.extend(search(table, rules.default));
-            code
-        }
-        None => vec![ret(KILL_PROCESS)],
-    };
-    let other = branch(JUMP_EQ, ARCH_I386, x86, vec![ret(KILL_PROCESS)]);
-    let mut code = vec![plain(LOAD, OFFSET_ARCH)];
-    code.extend(branch(JUMP_EQ, ARCH_X86_64, native, other));
-    if code.len() > MAX_INSTRUCTIONS {
-        return Err(CompileError::TooLong(code.len()));
-    }
-    Ok(code)
-}
-
-/// `if A <op> k { yes } else { no }`, where both parts end in a return.
-fn branch(operation: u16, k: u32, yes: Code, no: Code) -> Code {
-    let mut code = Vec::with_capacity(yes.len() + no.len() + 2);
-    match u8::try_from(yes.len()) {
-        Ok(distance) => code.push(Instruction {
-            code: operation,
-            jt: 0,
-            jf: distance,
-            k,
-        }),
-        // A conditional jump reaches 255 instructions, an unconditional one any distance.
-        Err(_) => {
-            code.push(Instruction {
-                code: operation,
-                jt: 1,
-                jf: 0,
-                k,
-            });
-            code.push(plain(JUMP, yes.len() as u32));
-        }
-    }
-    code.extend(yes);
-    code.extend(no);
-    code
-}
-
-/// A run of numbers, from `first` up to the next run's, with the same code.
-struct Run {
-    first: u32,
-    code: Code,
-}
-
-fn search(table: &Table, default: Verdict) -> Code {
-    let base = if table.convention == Convention::X32 {
-        X32_BIT
-    } else {
-        0
-    };
-    let mut runs = vec![Run {
-        first: base,
-        code: vec![ret(default)],
-    }];
-    let mut push = |first: u32, code: Code| match runs.last_mut() {
-        Some(last) if last.first == first => last.code = code,
-        Some(last) if last.code == code => {}
-        _ => runs.push(Run { first, code }),
-    };
-    for (&number, decision) in &table.decisions {
-        push(number, decide(decision, default, table.convention));
-        push(number + 1, vec![ret(default)]);
-    }
-    if let Some(newest) = table.newest {
-        // x32 has a second block of numbers from 512 on.
-        let ceiling = if table.convention == Convention::X32 {
-            base + 512
-        } else {
-            u32::MAX
-        };
-        newer_do_not_exist(&mut runs, newest + 1, ceiling, default);
-    }
-    tree(&runs)
-}
-
-fn newer_do_not_exist(runs: &mut Vec<Run>, first: u32, end: u32, default: Verdict) {
-    let at = runs
-        .iter()
-        .position(|run| run.first > first)
-        .unwrap_or(runs.len());
-    runs.insert(
-        at,
-        Run {
-            first,
-            code: vec![ret(NO_SYSCALL)],
-        },
-    );
-    runs.retain({
-        let mut seen = false;
-        move |run| {
-            let keep = run.first != first || run.code == [ret(NO_SYSCALL)] && !seen;
-            seen |= run.first == first && keep;
-            keep
-        }
+pub(super) fn program(rules: &Rules<'_>) -> Result<Vec<Instruction>, CompileError> {
+    let mut code = Code(Vec::new());
+    code.verdict(KILL_PROCESS);
+    code.branch(JUMP_EQ, ARCH_I386, |code| {
+        code.section(rules, Convention::X86);
+        code.put(&[plain(LOAD, OFFSET_NUMBER)]);
     });
-    if end != u32::MAX && !runs.iter().any(|run| run.first == end) {
-        let at = runs
-            .iter()
-            .position(|run| run.first > end)
-            .unwrap_or(runs.len());
-        runs.insert(
-            at,
-            Run {
-                first: end,
-                code: vec![ret(default)],
-            },
-        );
+    code.branch(JUMP_EQ, ARCH_X86_64, |code| {
+        code.section(rules, Convention::X86_64);
+        // x32 is told by a bit of the number; −1, which a tracer may set, is no x32 call.
+        code.branch(JUMP_GE, X32_BIT, |code| {
+            code.section(rules, Convention::X32);
+        });
+        code.put(&[plain(LOAD, OFFSET_NUMBER)]);
+    });
+    code.put(&[plain(LOAD, OFFSET_ARCH)]);
+    let Code(mut program) = code;
+    if program.len() > MAX_INSTRUCTIONS {
+        return Err(CompileError::TooLong(program.len()));
+    }
+    program.reverse();
+    Ok(program)
+}
+
+/// What happens from number `first` on, up to where the next run begins.
+#[derive(Debug)]
+struct Run<'a> {
+    first: u32,
+    outcome: Outcome<'a>,
+}
+
+/// What happens to a call: the first entry that matches counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Outcome<'a> {
+    conditional: &'a [(Conditions<'a>, Verdict)],
+    otherwise: Verdict,
+}
+
+impl Outcome<'_> {
+    fn always(otherwise: Verdict) -> Self {
+        let conditional = &[];
+        Outcome {
+            conditional,
+            otherwise,
+        }
     }
 }
 
-fn tree(runs: &[Run]) -> Code {
-    match runs {
-        [] => vec![ret(KILL_PROCESS)],
-        [run] => run.code.clone(),
-        _ => {
-            let (low, high) = runs.split_at(runs.len() / 2);
-            branch(JUMP_GE, high[0].first, tree(high), tree(low))
+/// All numbers of a convention, in as few runs as there are changes.
+fn runs<'a>(table: &'a Table<'_>, default: Verdict) -> Vec<Run<'a>> {
+    let base = match table.convention {
+        Convention::X32 => X32_BIT,
+        _ => 0,
+    };
+    let mut runs: Vec<Run<'a>> = Vec::with_capacity(2 * table.decisions.len() + 2);
+    let mut push = |first, outcome| {
+        runs.pop_if(|last| last.first == first);
+        if runs.last().is_none_or(|last| last.outcome != outcome) {
+            runs.push(Run { first, outcome });
         }
-    }
-}
-
-fn decide(decision: &Decision, default: Verdict, convention: Convention) -> Code {
-    let mut code = Vec::new();
-    for (conditions, verdict) in &decision.conditional {
-        // Emitted back to front: a failed comparison jumps over the rest of its rule.
-        let mut rule = vec![ret(*verdict)];
-        for condition in conditions.iter().rev() {
-            let mut check = compare(condition, convention, rule.len());
-            check.extend(rule);
-            rule = check;
-        }
-        code.extend(rule);
-    }
-    code.push(ret(decision.otherwise.unwrap_or(default)));
-    code
-}
-
-/// Falls through when the condition holds, else jumps over the `rest` instructions that follow it.
-fn compare(condition: &Condition, convention: Convention, rest: usize) -> Code {
-    let offset = OFFSET_ARGS + 8 * condition.index;
-    let (low_value, high_value) = (condition.value as u32, (condition.value >> 32) as u32);
-    let (low_datum, high_datum) = (condition.datum as u32, (condition.datum >> 32) as u32);
-    let load = |part: u32| plain(LOAD, offset + 4 * part);
-    // Distances to the rule's end are small: six comparisons of at most seven instructions.
-    let rest = u8::try_from(rest).unwrap_or(u8::MAX);
-    let test = |code: u16, k: u32, jt: u8, jf: u8| Instruction { code, jt, jf, k };
-    let narrow = convention == Convention::X86;
-    match condition.operator {
-        Operator::Eq if narrow => vec![load(0), test(JUMP_EQ, low_value, 0, rest)],
-        Operator::Eq => {
-            vec![
-                load(1),
-                test(JUMP_EQ, high_value, 0, rest + 2),
-                load(0),
-                test(JUMP_EQ, low_value, 0, rest),
-            ]
-        }
-        Operator::Ne if narrow => vec![load(0), test(JUMP_EQ, low_value, rest, 0)],
-        Operator::Ne => {
-            vec![
-                load(1),
-                test(JUMP_EQ, high_value, 0, 2),
-                load(0),
-                test(JUMP_EQ, low_value, rest, 0),
-            ]
-        }
-        Operator::MaskedEq => {
-            let low = [
-                load(0),
-                plain(AND, low_value),
-                test(JUMP_EQ, low_datum, 0, rest),
-            ];
-            if narrow {
-                return low.to_vec();
+    };
+    push(base, Outcome::always(default));
+    for (&number, decision) in &table.decisions {
+        let outcome = Outcome {
+            conditional: &decision.conditional,
+            otherwise: decision.otherwise.unwrap_or(default),
+        };
+        push(number, outcome);
+        if table.newest == Some(number) {
+            push(number + 1, Outcome::always(NO_SYSCALL));
+            if table.convention == Convention::X32 {
+                push(base + 512, Outcome::always(default)); // its second block of numbers
             }
-            let mut code = vec![
-                load(1),
-                plain(AND, high_value),
-                test(JUMP_EQ, high_datum, 0, rest + 3),
-            ];
-            code.extend(low);
-            code
+        } else {
+            push(number + 1, Outcome::always(default));
         }
-        Operator::Gt => ordered(JUMP_GT, true, narrow, condition.value, &load, rest),
-        Operator::Ge => ordered(JUMP_GE, true, narrow, condition.value, &load, rest),
-        // a < b is not (a >= b), a <= b is not (a > b)
-        Operator::Lt => ordered(JUMP_GE, false, narrow, condition.value, &load, rest),
-        Operator::Le => ordered(JUMP_GT, false, narrow, condition.value, &load, rest),
+    }
+    runs
+}
+
+/// A program from its end to its beginning: where a jump leads is written before the jump.
+struct Code(Vec<Instruction>);
+
+impl Code {
+    /// Writes before the rest what is given in the order in which it runs.
+    fn put(&mut self, instructions: &[Instruction]) {
+        self.0.extend(instructions.iter().rev());
+    }
+
+    fn verdict(&mut self, verdict: Verdict) {
+        self.put(&[plain(RETURN, verdict)]);
+    }
+
+    /// `if A <op> k { yes } else { the rest }`, where `yes` ends in a return.
+    fn branch(&mut self, operation: u16, k: u32, yes: impl FnOnce(&mut Code)) {
+        let rest = self.0.len();
+        yes(self);
+        let length = self.0.len() - rest;
+        match u8::try_from(length) {
+            Ok(distance) => self.put(&[test(operation, k, 0, distance)]),
+            // A conditional jump reaches 255 instructions, an unconditional one any distance.
+            Err(_) => self.put(&[test(operation, k, 1, 0), plain(JUMP, length as u32)]),
+        }
+    }
+
+    /// The decision of a convention; one that is not listed is killed.
+    fn section(&mut self, rules: &Rules<'_>, convention: Convention) {
+        let mut tables = rules.tables.iter();
+        match tables.find(|table| table.convention == convention) {
+            Some(table) => self.search(&runs(table, rules.default), convention),
+            None => self.verdict(KILL_PROCESS),
+        }
+    }
+
+    fn search(&mut self, runs: &[Run<'_>], convention: Convention) {
+        match runs {
+            [] => self.verdict(KILL_PROCESS), // there is one at least
+            [run] => self.decide(run.outcome, convention),
+            _ => {
+                let (low, high) = runs.split_at(runs.len() / 2);
+                self.search(low, convention);
+                self.branch(JUMP_GE, high[0].first, |code| code.search(high, convention));
+            }
+        }
+    }
+
+    fn decide(&mut self, outcome: Outcome<'_>, convention: Convention) {
+        self.verdict(outcome.otherwise);
+        let mut entries = outcome.conditional;
+        while let [before @ .., (conditions, verdict)] = entries {
+            let values = alike(entries);
+            entries = match values.len() {
+                0 | 1 => {
+                    self.all_of(conditions, *verdict, convention);
+                    before
+                }
+                many => {
+                    self.one_of(values, convention);
+                    &entries[..entries.len() - many]
+                }
+            };
+        }
+    }
+
+    /// The verdict where all conditions hold, else the rest.
+    fn all_of(&mut self, conditions: Conditions<'_>, verdict: Verdict, convention: Convention) {
+        let rest = self.0.len();
+        self.verdict(verdict);
+        for condition in conditions.iter().rev() {
+            // Distances to the entry's end are small: six comparisons of at most seven instructions.
+            let distance = u8::try_from(self.0.len() - rest).unwrap_or(u8::MAX);
+            self.compare(condition, convention, distance);
+        }
+    }
+
+    /// The verdict of all `entries` where the argument that they compare has one of their values, else
+    /// the rest: as [`Code::all_of`] one after the other, with the argument read once.
+    fn one_of(&mut self, entries: &[(Conditions<'_>, Verdict)], convention: Convention) {
+        let Some(&(&[LinuxSeccompArg { index, value, .. }], verdict)) = entries.first() else {
+            return; // `alike` has one condition in each
+        };
+        self.verdict(verdict);
+        let mut distance = 0;
+        for condition in entries.iter().rev().flat_map(|(conditions, _)| *conditions) {
+            let fails = u8::from(distance == 0); // behind the verdict
+            self.put(&[test(JUMP_EQ, condition.value as u32, distance, fails)]);
+            distance += 1;
+        }
+        self.put(&[load(index, 0)]);
+        if convention != Convention::X86 {
+            let high = test(JUMP_EQ, (value >> 32) as u32, 0, distance + 2);
+            self.put(&[load(index, 1), high]);
+        }
+    }
+
+    /// Falls through when the condition holds, else jumps over the `rest` instructions that follow it.
+    fn compare(&mut self, condition: &LinuxSeccompArg, convention: Convention, rest: u8) {
+        let datum = condition.value_two.unwrap_or(0);
+        let (low_value, high_value) = (condition.value as u32, (condition.value >> 32) as u32);
+        let (low_datum, high_datum) = (datum as u32, (datum >> 32) as u32);
+        let (low, high) = (load(condition.index, 0), load(condition.index, 1));
+        let narrow = convention == Convention::X86;
+        match condition.op {
+            Operator::Eq => {
+                self.put(&[low, test(JUMP_EQ, low_value, 0, rest)]);
+                if !narrow {
+                    self.put(&[high, test(JUMP_EQ, high_value, 0, rest + 2)]);
+                }
+            }
+            Operator::Ne => {
+                self.put(&[low, test(JUMP_EQ, low_value, rest, 0)]);
+                if !narrow {
+                    self.put(&[high, test(JUMP_EQ, high_value, 0, 2)]);
+                }
+            }
+            Operator::MaskedEq => {
+                let mask = |part| plain(AND, part);
+                self.put(&[low, mask(low_value), test(JUMP_EQ, low_datum, 0, rest)]);
+                if !narrow {
+                    let test = test(JUMP_EQ, high_datum, 0, rest + 3);
+                    self.put(&[high, mask(high_value), test]);
+                }
+            }
+            Operator::Gt => self.ordered(condition, JUMP_GT, true, narrow, rest),
+            Operator::Ge => self.ordered(condition, JUMP_GE, true, narrow, rest),
+            // a < b is not (a >= b), a <= b is not (a > b)
+            Operator::Lt => self.ordered(condition, JUMP_GE, false, narrow, rest),
+            Operator::Le => self.ordered(condition, JUMP_GT, false, narrow, rest),
+        }
+    }
+
+    /// `argument <low> value` on 64 bits, where `low` is > or >=; holds when that equals `wanted`.
+    fn ordered(
+        &mut self,
+        condition: &LinuxSeccompArg,
+        low: u16,
+        wanted: bool,
+        narrow: bool,
+        rest: u8,
+    ) {
+        let (low_value, high_value) = (condition.value as u32, (condition.value >> 32) as u32);
+        let pick = |greater: bool, after: u8| match greater == wanted {
+            true => after,
+            false => after + rest,
+        };
+        let last = test(low, low_value, pick(true, 0), pick(false, 0));
+        self.put(&[load(condition.index, 0), last]);
+        if !narrow {
+            // The high halves decide unless they are equal.
+            let greater = test(JUMP_GT, high_value, pick(true, 3), 0);
+            let less = test(JUMP_EQ, high_value, 0, pick(false, 2));
+            self.put(&[load(condition.index, 1), greater, less]);
+        }
     }
 }
 
-/// `argument <low> value` on 64 bits, where `low` is > or >=; holds when that equals `wanted`.
-fn ordered(
-    low: u16,
-    wanted: bool,
-    narrow: bool,
-    value: u64,
-    load: &impl Fn(u32) -> Instruction,
-    rest: u8,
-) -> Code {
-    let (low_value, high_value) = (value as u32, (value >> 32) as u32);
-    let (hold, fail) = (|after: u8| after, |after: u8| after + rest);
-    let pick = |greater: bool, after: u8| {
-        if greater == wanted {
-            hold(after)
-        } else {
-            fail(after)
+/// Half of an argument: 0 the low one, 1 the high one.
+fn load(index: u64, half: u32) -> Instruction {
+    plain(LOAD, OFFSET_ARGS + 8 * index as u32 + 4 * half)
+}
+
+/// A conditional jump reaches 255 instructions.
+const MOST_ALIKE: usize = 250;
+
+/// The last entries, as many as say the same where one argument equals one value, and differ in that
+/// value's low half alone.
+fn alike<'e, 'a>(entries: &'e [(Conditions<'a>, Verdict)]) -> &'e [(Conditions<'a>, Verdict)] {
+    let &[.., (&[LinuxSeccompArg { index, value, .. }], verdict)] = entries else {
+        return &[];
+    };
+    let is_alike = |(conditions, other): &&(Conditions<'_>, Verdict)| match conditions {
+        [one] => {
+            let same_half = one.index == index && one.value >> 32 == value >> 32;
+            one.op == Operator::Eq && same_half && *other == verdict
         }
+        _ => false,
     };
-    let last = Instruction {
-        code: low,
-        jt: pick(true, 0),
-        jf: pick(false, 0),
-        k: low_value,
-    };
-    if narrow {
-        return vec![load(0), last];
-    }
-    vec![
-        load(1),
-        // The high halves decide unless they are equal.
-        Instruction {
-            code: JUMP_GT,
-            jt: pick(true, 3),
-            jf: 0,
-            k: high_value,
-        },
-        Instruction {
-            code: JUMP_EQ,
-            jt: 0,
-            jf: pick(false, 2),
-            k: high_value,
-        },
-        load(0),
-        last,
-    ]
+    let count = entries.iter().rev().take(MOST_ALIKE).take_while(is_alike);
+    &entries[entries.len() - count.count()..]
 }

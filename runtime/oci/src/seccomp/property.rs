@@ -1,14 +1,12 @@
 //! Whatever the profile: the emitted program decides as a direct reading of the profile does.
 
-use std::collections::HashMap;
-
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::compile;
 use super::emit::{ARCH_I386, ARCH_X86_64};
-use super::syscalls::{Numbers, table};
-use super::tests::{Call, run};
+use super::syscalls::number;
+use super::tests::{CONVENTIONS, Call, run};
 use crate::spec::config::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
 };
@@ -138,11 +136,7 @@ fn applies(rule: &LinuxSyscall, args: &[u64; 6], narrow: bool) -> bool {
 
 /// The profile, read word by word: rules with conditions first, in order; then of those without the
 /// strictest; then the default, where what no rule of a denying profile can have known is missing.
-fn read(
-    profile: &LinuxSeccomp,
-    names: &HashMap<&str, Numbers>,
-    (convention, name, args): (usize, &str, [u64; 6]),
-) -> u32 {
+fn read(profile: &LinuxSeccomp, (convention, name, args): (usize, &str, [u64; 6])) -> u32 {
     let listed = profile.architectures.iter().any(|arch| match convention {
         1 => *arch == Arch::X86,
         2 => *arch == Arch::X32,
@@ -169,7 +163,7 @@ fn read(
         return verdict;
     }
     let default = verdict(profile.default_action);
-    let number = |name: &str| names.get(name).and_then(|numbers| numbers[convention]);
+    let number = |name: &str| number(name, CONVENTIONS[convention]);
     let known = rules
         .iter()
         .flat_map(|rule| &rule.names)
@@ -188,13 +182,12 @@ fn read(
 
 #[test]
 fn fuzz_seccomp() {
-    let names = table();
     let calls = prop::collection::vec(call(), 1..40);
     crate::fuzz::run(&(profile(), calls), |(profile, calls)| {
         let program = compile(&profile).unwrap().program;
         for call in calls {
             let (convention, name, args) = call;
-            let Some(number) = names[name][convention] else {
+            let Some(number) = number(name, CONVENTIONS[convention]) else {
                 continue;
             };
             let arch = if convention == 1 {
@@ -203,11 +196,7 @@ fn fuzz_seccomp() {
                 ARCH_X86_64
             };
             let decided = run(&program, Call { arch, number, args });
-            assert_eq!(
-                decided,
-                read(&profile, &names, call),
-                "{call:?} {profile:?}"
-            );
+            assert_eq!(decided, read(&profile, call), "{call:?} {profile:?}");
         }
     });
 }

@@ -1,12 +1,10 @@
 //! A profile as data for the emitter: per calling convention and number, what to decide.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::CompileError;
-use super::syscalls::{Convention, MULTIPLEXED, Numbers, table};
-use crate::spec::config::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompOperator, LinuxSyscall,
-};
+use super::syscalls::{Convention, MULTIPLEXED, number};
+use crate::spec::config::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSyscall};
 
 /// What the kernel is told to do (`SECCOMP_RET_*` with its data), linux/seccomp.h.
 pub(super) type Verdict = u32;
@@ -25,29 +23,23 @@ pub(super) const ALLOW: Verdict = 0x7fff_0000;
 /// The call does not exist.
 pub(super) const NO_SYSCALL: Verdict = ERRNO | libc::ENOSYS as u32;
 
-/// A comparison of one argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Condition {
-    pub(super) index: u32,
-    pub(super) operator: LinuxSeccompOperator,
-    pub(super) value: u64,
-    pub(super) datum: u64,
-}
+/// Comparisons of arguments, which must all hold.
+pub(super) type Conditions<'a> = &'a [LinuxSeccompArg];
 
 /// What happens to one system call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Decision {
-    /// First match counts; all conditions of one entry must hold.
-    pub(super) conditional: Vec<(Vec<Condition>, Verdict)>,
+pub(super) struct Decision<'a> {
+    /// First match counts.
+    pub(super) conditional: Vec<(Conditions<'a>, Verdict)>,
     /// When no entry matches; none means the profile's default.
     pub(super) otherwise: Option<Verdict>,
 }
 
 /// The rules of one calling convention.
 #[derive(Debug, Clone)]
-pub(super) struct Table {
+pub(super) struct Table<'a> {
     pub(super) convention: Convention,
-    pub(super) decisions: BTreeMap<u32, Decision>,
+    pub(super) decisions: BTreeMap<u32, Decision<'a>>,
     /// Above the highest number which the profile's author can have known, the call does not exist,
     /// so that programs fall back instead of failing with EPERM.
     pub(super) newest: Option<u32>,
@@ -55,26 +47,25 @@ pub(super) struct Table {
 
 /// A profile, ready to be emitted.
 #[derive(Debug, Clone)]
-pub(super) struct Rules {
+pub(super) struct Rules<'a> {
     pub(super) default: Verdict,
-    pub(super) tables: Vec<Table>,
+    pub(super) tables: Vec<Table<'a>>,
 }
 
-pub(super) fn read(profile: &LinuxSeccomp) -> Result<Rules, CompileError> {
+pub(super) fn read(profile: &LinuxSeccomp) -> Result<Rules<'_>, CompileError> {
     let default = verdict(profile.default_action, profile.default_errno_ret)?;
     let stub = matches!(
         default & 0xffff_0000,
         ERRNO | TRAP | KILL_PROCESS | KILL_THREAD
     ) && default != NO_SYSCALL;
-    let names = table();
     let mut tables = Vec::new();
     for convention in conventions(profile)? {
         let mut decisions = BTreeMap::new();
         for rule in &profile.syscalls {
-            add(rule, convention, default, &names, &mut decisions)?;
+            add(rule, convention, default, &mut decisions)?;
         }
         let newest = if stub {
-            newest(profile, convention, &names)
+            newest(profile, convention)
         } else {
             None
         };
@@ -104,85 +95,63 @@ fn conventions(profile: &LinuxSeccomp) -> Result<Vec<Convention>, CompileError> 
     Ok(out)
 }
 
-fn number(numbers: &Numbers, convention: Convention) -> Option<u32> {
-    match convention {
-        Convention::X86_64 => numbers[0],
-        Convention::X86 => numbers[1],
-        Convention::X32 => numbers[2],
-    }
-}
-
-fn newest(
-    profile: &LinuxSeccomp,
-    convention: Convention,
-    names: &HashMap<&str, Numbers>,
-) -> Option<u32> {
-    let rules = profile.syscalls.iter();
-    let known = rules
-        .flat_map(|rule| &rule.names)
-        .filter_map(|name| names.get(name.as_str()));
+fn newest(profile: &LinuxSeccomp, convention: Convention) -> Option<u32> {
+    let names = profile.syscalls.iter().flat_map(|rule| &rule.names);
+    let known = names.filter_map(|name| number(name, convention));
     // x32's own numbers from 512 on are not newer than anything.
-    known
-        .filter_map(|numbers| number(numbers, convention))
-        .filter(|n| n & 0xfff < 512)
-        .max()
+    known.filter(|n| n & 0xfff < 512).max()
 }
 
-fn add(
-    rule: &LinuxSyscall,
+fn add<'a>(
+    rule: &'a LinuxSyscall,
     convention: Convention,
     default: Verdict,
-    names: &HashMap<&str, Numbers>,
-    decisions: &mut BTreeMap<u32, Decision>,
+    decisions: &mut BTreeMap<u32, Decision<'a>>,
 ) -> Result<(), CompileError> {
     let verdict = verdict(rule.action, rule.errno_ret)?;
-    let alternatives = alternatives(&rule.args)?;
-    for name in &rule.names {
-        if let Some(numbers) = names.get(name.as_str())
-            && let Some(number) = number(numbers, convention)
-        {
-            decide(decisions.entry(number).or_default(), &alternatives, verdict);
+    check(&rule.args)?;
+    let mut add = |name: &str, conditions| {
+        if let Some(number) = number(name, convention) {
+            decide(decisions.entry(number).or_default(), conditions, verdict);
         }
+    };
+    for name in &rule.names {
+        add(name, &rule.args);
         // What is denied directly must not be reachable through the old entry. A condition on the
         // call's own arguments cannot be checked there (they lie in memory).
-        if convention == Convention::X86 && default == ALLOW && alternatives.is_empty() {
+        if convention == Convention::X86 && default == ALLOW && rule.args.is_empty() {
             for (_, entry, call) in MULTIPLEXED.iter().filter(|(muxed, ..)| muxed == name) {
-                let entry = names
-                    .get(entry)
-                    .and_then(|numbers| number(numbers, convention));
-                let Some(entry) = entry else { continue };
-                let operator = LinuxSeccompOperator::MaskedEq;
-                let condition = Condition {
-                    index: 0,
-                    operator,
-                    value: 0xffff,
-                    datum: *call,
-                };
-                decide(
-                    decisions.entry(entry).or_default(),
-                    &[vec![condition]],
-                    verdict,
-                );
+                add(entry, call);
             }
         }
     }
     Ok(())
 }
 
-fn decide(decision: &mut Decision, alternatives: &[Vec<Condition>], verdict: Verdict) {
-    if alternatives.is_empty() {
-        decision.otherwise = Some(
-            decision
-                .otherwise
-                .map_or(verdict, |earlier| stricter(earlier, verdict)),
-        );
-        return;
-    }
-    decision.conditional.extend(
-        alternatives
+/// Conditions on different arguments must all hold. Where one argument appears twice, each
+/// condition stands for itself, as runc reads such profiles.
+fn decide<'a>(decision: &mut Decision<'a>, conditions: Conditions<'a>, verdict: Verdict) {
+    let repeated = |(at, one): (usize, &LinuxSeccompArg)| {
+        conditions[..at]
             .iter()
-            .map(|conditions| (conditions.clone(), verdict)),
-    );
+            .any(|other| other.index == one.index)
+    };
+    if conditions.is_empty() {
+        let earlier = decision.otherwise.unwrap_or(verdict);
+        decision.otherwise = Some(stricter(earlier, verdict));
+    } else if conditions.iter().enumerate().any(repeated) {
+        let each = conditions.chunks(1).map(|one| (one, verdict));
+        decision.conditional.extend(each);
+    } else {
+        decision.conditional.push((conditions, verdict));
+    }
+}
+
+fn check(args: &[LinuxSeccompArg]) -> Result<(), CompileError> {
+    match args.iter().find(|arg| arg.index > 5) {
+        Some(arg) => Err(CompileError::ArgumentIndex(arg.index)),
+        None => Ok(()),
+    }
 }
 
 /// Of two unconditional verdicts for one call the one that grants less (the kernel's own order,
@@ -196,40 +165,6 @@ fn stricter(a: Verdict, b: Verdict) -> Verdict {
         }
     };
     if rank(a) <= rank(b) { a } else { b }
-}
-
-/// Conditions on different arguments must all hold. Where one argument appears twice, each
-/// condition stands for itself, as runc reads such profiles.
-fn alternatives(args: &[LinuxSeccompArg]) -> Result<Vec<Vec<Condition>>, CompileError> {
-    let mut conditions = Vec::new();
-    for arg in args {
-        let index = u32::try_from(arg.index).unwrap_or(u32::MAX);
-        if index > 5 {
-            return Err(CompileError::ArgumentIndex(arg.index));
-        }
-        let datum = arg.value_two.unwrap_or(0);
-        conditions.push(Condition {
-            index,
-            operator: arg.op,
-            value: arg.value,
-            datum,
-        });
-    }
-    let repeated = (0..6).any(|index| {
-        conditions
-            .iter()
-            .filter(|condition| condition.index == index)
-            .count()
-            > 1
-    });
-    Ok(match (conditions.is_empty(), repeated) {
-        (true, _) => Vec::new(),
-        (false, true) => conditions
-            .into_iter()
-            .map(|condition| vec![condition])
-            .collect(),
-        (false, false) => vec![conditions],
-    })
 }
 
 fn verdict(action: LinuxSeccompAction, errno: Option<u32>) -> Result<Verdict, CompileError> {

@@ -1,7 +1,7 @@
 //! The emitted program, run by an interpreter of classic BPF, against tables of decisions.
 
 use super::emit::{AND, ARCH_I386, ARCH_X86_64, JUMP, JUMP_EQ, JUMP_GE, JUMP_GT, LOAD, RETURN};
-use super::syscalls::table;
+use super::syscalls::{Convention, names, number};
 use super::{CompileError, compile, default_profile};
 use crate::capability::{self, CapabilitySet};
 use crate::spec::config::LinuxSeccomp;
@@ -10,6 +10,9 @@ const ALLOW: u32 = 0x7fff_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const EPERM: u32 = 0x0005_0001;
 const ENOSYS: u32 = 0x0005_0026;
+
+pub(super) const CONVENTIONS: [Convention; 3] =
+    [Convention::X86_64, Convention::X86, Convention::X32];
 
 /// A system call as the kernel shows it to a filter.
 #[derive(Clone, Copy)]
@@ -51,7 +54,7 @@ pub(super) fn run(program: &[berth_sys::seccomp::Instruction], call: Call) -> u3
 }
 
 fn call(name: &str, convention: usize, args: &[u64]) -> Call {
-    let number = table()[name][convention]
+    let number = number(name, CONVENTIONS[convention])
         .unwrap_or_else(|| panic!("{name} has no number in convention {convention}"));
     let mut all = [0; 6];
     all[..args.len()].copy_from_slice(args);
@@ -202,10 +205,10 @@ fn x32_numbers_of_their_own_are_known() {
 
 #[test]
 fn every_listed_name_is_a_system_call() {
-    let known = table();
+    let known: Vec<&str> = names().collect();
     for line in include_str!("default.txt").lines() {
         for name in line.split_whitespace() {
-            assert!(known.contains_key(name), "{name}");
+            assert!(known.contains(&name), "{name}");
         }
     }
 }
@@ -213,7 +216,7 @@ fn every_listed_name_is_a_system_call() {
 #[test]
 fn every_call_gets_the_verdict_of_its_rule() {
     // Each call with a verdict of its own: no search, however unbalanced, may mix two up.
-    let names: Vec<&str> = table().into_keys().collect();
+    let names: Vec<&str> = names().collect();
     let rules: Vec<String> = names
         .iter()
         .enumerate()
@@ -230,8 +233,8 @@ fn every_call_gets_the_verdict_of_its_rule() {
     );
     let program = compile(&profile(&text)).unwrap().program;
     for (i, name) in names.iter().enumerate() {
-        for convention in 0..3 {
-            if table()[name][convention].is_some() && !["ipc", "socketcall"].contains(name) {
+        for (convention, kind) in CONVENTIONS.into_iter().enumerate() {
+            if number(name, kind).is_some() && !["ipc", "socketcall"].contains(name) {
                 assert_eq!(
                     run(&program, call(name, convention, &[])),
                     0x0005_0000 + i as u32 + 2,
@@ -282,6 +285,50 @@ fn comparisons_are_made_on_all_64_bits() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn values_of_one_argument_are_compared_one_after_the_other() {
+    // More than a jump reaches, of two verdicts, with a high half that differs.
+    let rule = |value: u64, errno: u32| {
+        format!(
+            r#"{{"names":["lseek"],"action":"SCMP_ACT_ERRNO","errnoRet":{errno},
+            "args":[{{"index":1,"value":{value},"op":"SCMP_CMP_EQ"}}]}}"#
+        )
+    };
+    let values =
+        (0..600u64)
+            .map(|n| (1000 + n, 7))
+            .chain([(1u64 << 32, 7), (5, 8), (6, 8), (5, 9)]);
+    let rules: Vec<String> = values
+        .clone()
+        .map(|(value, errno)| rule(value, errno))
+        .collect();
+    let text = format!(
+        r#"{{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86"],"syscalls":[{}]}}"#,
+        rules.join(",")
+    );
+    let program = compile(&profile(&text)).unwrap().program;
+    assert!(program.len() < 2 * 700, "{}", program.len());
+    for (value, errno) in values.take(603) {
+        for convention in 0..2 {
+            let narrowed = convention == 1 && value >> 32 != 0;
+            let expected = if narrowed { ALLOW } else { 0x0005_0000 + errno };
+            let asked = if narrowed { 1 } else { value };
+            assert_eq!(
+                run(&program, call("lseek", convention, &[9, asked])),
+                expected,
+                "{value}"
+            );
+        }
+    }
+    for other in [0, 999, 1600, 1 << 33, 1 << 32 | 1000] {
+        assert_eq!(
+            run(&program, call("lseek", 0, &[1000, other])),
+            ALLOW,
+            "{other}"
+        );
     }
 }
 

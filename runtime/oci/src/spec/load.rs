@@ -1,12 +1,13 @@
 //! `config.json` → OCI types: bounded in size, and strict, so that a misspelt field is never
 //! ignored in silence.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::SpecErrors;
-use super::config::{self, Field, LinuxResources, Node, Process, Spec};
+use super::config::{self, Field, LinuxResources, Process, Spec};
 use super::mount_options;
 
 /// The largest `config.json` that is read, in bytes.
@@ -72,18 +73,42 @@ pub enum LoadError {
     },
 }
 
+/// The `config.json` of an engine.
+#[derive(Debug)]
+pub struct OfEngine {
+    /// What it says.
+    pub spec: Spec,
+    /// What of it was ignored: runtimes "MUST NOT generate an error if they encounter an unknown
+    /// property" (runtime-spec, config.md, Extensibility).
+    pub ignored: Ignored,
+    text: Vec<u8>,
+}
+
+impl OfEngine {
+    /// A text which says what the spec says, and no more: for [`parse`].
+    pub fn text(&self) -> Cow<'_, [u8]> {
+        if self.ignored == Ignored::default() {
+            return Cow::Borrowed(&self.text);
+        }
+        let text = serde_json::to_vec(&self.spec);
+        Cow::Owned(text.expect("the types of a spec have names for keys and no failing writer"))
+    }
+}
+
 /// Reads and parses the `config.json` of an engine, which may be newer than this program.
-///
-/// Also returns what of it was ignored: runtimes "MUST NOT generate an
-/// error if they encounter an unknown property" (runtime-spec, config.md, Extensibility).
-pub fn load_of_engine(path: &Path) -> Result<(Spec, Ignored), LoadError> {
-    let (mut spec, mut ignored): (Spec, _) = lenient(&read_bounded(path)?, path)?;
+pub fn load_of_engine(path: &Path) -> Result<OfEngine, LoadError> {
+    let text = read_bounded(path)?;
+    let (mut spec, mut ignored): (Spec, _) = lenient(&text, path)?;
     for (index, mount) in spec.mounts.iter_mut().enumerate() {
         let taken = mount_options::take_parameters_of_bind(mount).into_iter();
         let taken = taken.map(|word| format!("mounts[{index}].options: {word}"));
         ignored.options.extend(taken);
     }
-    Ok((spec, ignored))
+    Ok(OfEngine {
+        spec,
+        ignored,
+        text,
+    })
 }
 
 /// Reads and parses the `config.json` at `path`, a file of the host.
@@ -148,7 +173,10 @@ fn strict<T: Field>(bytes: &[u8], path: &Path, unknown: &mut Vec<String>) -> Res
 }
 
 fn lenient<T: Field>(bytes: &[u8], path: &Path) -> Result<(T, Ignored), LoadError> {
-    let tree = tree(bytes, path)?;
+    let tree = config::tree(bytes).map_err(|source| LoadError::Parse {
+        path: path.to_owned(),
+        source,
+    })?;
     let (value, reader) = config::whole(&tree).map_err(|source| LoadError::Invalid {
         path: path.to_owned(),
         source,
@@ -159,11 +187,4 @@ fn lenient<T: Field>(bytes: &[u8], path: &Path) -> Result<(T, Ignored), LoadErro
         options: Vec::new(),
     };
     Ok((value, ignored))
-}
-
-fn tree<'a>(bytes: &'a [u8], path: &Path) -> Result<Node<'a>, LoadError> {
-    serde_json::from_slice(bytes).map_err(|source| LoadError::Parse {
-        path: path.to_owned(),
-        source,
-    })
 }

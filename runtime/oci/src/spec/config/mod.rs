@@ -13,7 +13,8 @@ mod resources;
 mod seccomp;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod text;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -38,6 +39,8 @@ pub use seccomp::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFlag,
     LinuxSeccompOperator, LinuxSyscall,
 };
+
+pub(crate) use text::tree;
 
 use table::object;
 

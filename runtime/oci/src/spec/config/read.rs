@@ -47,7 +47,9 @@ enum Step<'n> {
 /// of the words that the specification has for a member: all of them, each with its path.
 pub(crate) fn whole<'n, T: Field>(node: &'n Node<'n>) -> Result<(T, Reader<'n>), SpecErrors> {
     let mut reader = Reader::default();
-    reader.note_doubles(node);
+    if has_doubles(node) {
+        reader.note_doubles(node);
+    }
     let value = T::read(node, &mut reader);
     if reader.errors.is_empty() {
         return Ok((value, reader));
@@ -199,6 +201,16 @@ impl<'n> Reader<'n> {
 
 /// Up to so many members are compared one with another, more are sorted.
 const FEW: usize = 16;
+
+fn has_doubles(node: &Node<'_>) -> bool {
+    match node {
+        Node::List(all) => all.iter().any(has_doubles),
+        Node::Object(members) => {
+            !doubles(members).is_empty() || members.iter().any(|(_, one)| has_doubles(one))
+        }
+        _ => false,
+    }
+}
 
 fn doubles<'n>(members: &'n Members<'n>) -> Vec<&'n str> {
     let keys = || members.iter().map(|(key, _)| key.as_ref());

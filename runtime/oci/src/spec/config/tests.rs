@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Spec;
+use super::{Node, Spec, tree};
 use crate::spec::load::{Ignored, LoadError, load_of_engine, parse, parse_process};
 
 fn base() -> Value {
@@ -30,7 +30,9 @@ fn of_engine(spec: &Value) -> (Spec, Ignored) {
     std::io::Write::write_all(&mut file, spec.to_string().as_bytes()).unwrap();
     let loaded = load_of_engine(&path);
     std::fs::remove_file(&path).unwrap();
-    loaded.unwrap()
+    let loaded = loaded.unwrap();
+    assert_eq!(parse(&loaded.text(), &path).unwrap(), loaded.spec);
+    (loaded.spec, loaded.ignored)
 }
 
 #[test]
@@ -107,6 +109,53 @@ fn null_is_as_if_it_were_not_there() {
         problems(r#"{"ociVersion": "1.2.0", "linux": {"maskedPaths": [null]}}"#),
         ["linux.maskedPaths[0]: is null, not a string"]
     );
+}
+
+#[test]
+fn a_text_is_read_as_serde_json_reads_it() {
+    let deep = |depth| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+    let texts = [
+        " { \"a\" : [ 1 , -1, 0, -0, 1.5, 1e3, true, false, null ] , \"a\" : { } }\n\t",
+        r#"{"plain": "ä€", "esc\u0061ped": "\"\\\/\b\f\n\r\t\ud83d\ude00", "": []}"#,
+        "[999999999999999999, 1000000000000000000, 18446744073709551615, 18446744073709551616]",
+        "[-9223372036854775808, -9223372036854775809, 123456789012345678901234567890, 1e400]",
+        "\"one\"",
+        "7",
+        "",
+        " ",
+        "{\"a\": 1,}",
+        "[1,]",
+        "[1 2]",
+        "{\"a\" 1}",
+        "{1: 2}",
+        "{\"a\": 1} x",
+        "[01]",
+        "[+1]",
+        "[-]",
+        "[1.]",
+        "[tru]",
+        "[nullx]",
+        "\"a\nb\"",
+        "\"\\x\"",
+        "\"\\ud800\"",
+        "\"open",
+        "\"open\\",
+        "{\"a\": [",
+        "\u{feff}{}",
+    ];
+    let depths = [10, 63, 64, 65, 127, 128, 200].map(deep);
+    for text in texts.into_iter().chain(depths.iter().map(String::as_str)) {
+        same_tree(text.as_bytes());
+    }
+    same_tree(b"[\"\xff\"]");
+    same_tree(b"[\"a\"\xff]");
+}
+
+/// Checks one text, with serde_json as the oracle.
+pub(crate) fn same_tree(text: &[u8]) {
+    let expected = serde_json::from_slice::<Node<'_>>(text).map_err(|error| error.to_string());
+    let found = tree(text).map_err(|error| error.to_string());
+    assert_eq!(found, expected, "{:?}", String::from_utf8_lossy(text));
 }
 
 #[test]
