@@ -41,14 +41,13 @@ pub struct Options {
 
 /// Builds what is needed and runs the cases; the exit code tells whether all passed.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let programs = match options.prove {
-        true => vec![faulty()?],
+    let mut command = match options.prove {
+        true => proofs()?,
         false => {
             let programs = options.runtime.iter().map(|name| program(name));
-            programs.collect::<Result<Vec<_>>>()?
+            suite(&programs.collect::<Result<Vec<_>>>()?)?
         }
     };
-    let mut command = suite(&programs)?;
     command.args(["--seed", &options.seed.to_string()]);
     if let Some(text) = &options.only {
         command.args(["--only", text]);
@@ -57,7 +56,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         (options.long, "--long"),
         (options.json, "--json"),
         (options.table, "--table"),
-        (options.prove, "--prove"),
     ] {
         if wanted {
             command.arg(flag);
@@ -88,6 +86,13 @@ pub fn suite(runtimes: &[PathBuf]) -> Result<Command> {
     Ok(command)
 }
 
+/// The suite that demands of cases that they fail, ready to run.
+pub fn proofs() -> Result<Command> {
+    let mut command = suite(&[faulty()?])?;
+    command.arg("--prove").arg("--dynamic").arg(dynamic()?);
+    Ok(command)
+}
+
 /// Our own runtime, built as it ships.
 pub fn ours() -> Result<PathBuf> {
     preflight::ensure(&preflight::BUILD)?;
@@ -99,6 +104,14 @@ pub fn faulty() -> Result<PathBuf> {
     preflight::ensure(&preflight::BUILD)?;
     let mut command = dist::static_command("dev")?;
     command.args(["--package", OURS, "--bin", OURS, "--features", "test-util"]);
+    named(&dist::build_programs(&mut command)?, OURS)
+}
+
+/// The same with a loader, which attacks on libraries need.
+fn dynamic() -> Result<PathBuf> {
+    let mut command = dist::cargo();
+    command.args(["build", "--package", OURS, "--bin", OURS]);
+    command.args(["--features", "test-util"]);
     named(&dist::build_programs(&mut command)?, OURS)
 }
 

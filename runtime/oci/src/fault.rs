@@ -71,6 +71,24 @@ pub mod defence {
     pub const KEYRING: &str = "the session keyring is inherited";
     /// No mount is read-only.
     pub const MOUNTS: &str = "every mount can be written";
+    /// The folder that the runtime is called in stays open until the program runs, and the working
+    /// directory is entered by its name alone (CVE-2024-21626).
+    pub const DIRECTORY: &str = "the working directory is any";
+    /// The runtime runs from its own file (CVE-2019-5736).
+    pub const PROGRAM: &str = "the program can be written";
+    /// The folder of a mount is made and opened as the host's names lead to it (CVE-2021-30465).
+    pub const TARGETS: &str = "mount targets are followed";
+    /// The terminal goes to where `/dev/console` leads (CVE-2025-52565).
+    pub const CONSOLE: &str = "the console is followed";
+    /// CAP_SYS_ADMIN is kept whatever was asked for.
+    pub const ADMIN: &str = "CAP_SYS_ADMIN is kept";
+    /// A variable beyond 64 KiB writes over what comes after it: no network namespace is asked for any
+    /// more (what CVE-2021-43784 did).
+    pub const LENGTHS: &str = "lengths have 16 bits";
+    /// `checkpoint` and `restore` answer as if they had done something.
+    pub const RESTORE: &str = "restore is taken";
+    /// The image is asked how users are looked up (what CVE-2019-14271 did).
+    pub const NAMES: &str = "the image's name service is asked";
 }
 
 /// Whether this fault is asked for: never in a build that is no test's.
@@ -79,18 +97,21 @@ pub fn is(name: &str) -> bool {
 }
 
 #[cfg(feature = "test-util")]
-pub(crate) use distortion::{container, further};
+pub(crate) use distortion::{container, followed, further, leave_directory_open};
 
 #[cfg(feature = "test-util")]
 mod distortion {
     use std::ffi::CString;
-    use std::os::fd::IntoRawFd;
+    use std::io;
+    use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+    use std::path::{Path, PathBuf};
 
     use berth_sys::mount::{Propagation, attr};
     use berth_sys::ns::NamespaceKind;
     use berth_sys::seccomp::Instruction;
+    use rustix::fs::{Mode, OFlags};
 
-    use super::VARIABLE;
+    use super::{VARIABLE, defence};
     use crate::capability::SYS_ADMIN;
     use crate::plan::{ExecPlan, MountSource, Plan, ProcessPlan};
 
@@ -119,6 +140,32 @@ mod distortion {
         plan
     }
 
+    /// Leaves the folder open that the runtime is in, up to execve; not without [`defence::DIRECTORY`].
+    pub(crate) fn leave_directory_open() {
+        if super::is(defence::DIRECTORY) {
+            let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let here = rustix::fs::open(".", flags, Mode::empty());
+            let _ = here.map(IntoRawFd::into_raw_fd);
+        }
+    }
+
+    /// Makes and opens a folder below `root`, links followed to wherever the host has them; none
+    /// without [`defence::TARGETS`].
+    pub(crate) fn followed(root: impl AsFd, path: &Path) -> Option<io::Result<OwnedFd>> {
+        if !super::is(defence::TARGETS) {
+            return None;
+        }
+        let path = path.strip_prefix("/").unwrap_or(path);
+        let mut folder = PathBuf::new();
+        for name in path {
+            folder.push(name);
+            // whether it is there shows below
+            let _ = rustix::fs::mkdirat(&root, &folder, Mode::from_raw_mode(0o755));
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Some(rustix::fs::openat(root, path, flags, Mode::empty()).map_err(io::Error::from))
+    }
+
     fn process(plan: &mut ProcessPlan, name: &str) {
         let capabilities = &mut plan.capabilities;
         match name {
@@ -142,7 +189,16 @@ mod distortion {
             "another group" => plan.gid += 1,
             "a group more" => plan.groups.push(6),
             "a resource limit is not set" => plan.rlimits.clear(),
-            super::defence::KEYRING => plan.new_keyring = false,
+            defence::KEYRING => plan.new_keyring = false,
+            defence::ADMIN => {
+                for set in [
+                    &mut capabilities.bounding,
+                    &mut capabilities.permitted,
+                    &mut capabilities.effective,
+                ] {
+                    *set |= SYS_ADMIN;
+                }
+            }
             "the OOM score is not set" => plan.oom_score_adj = None,
             "another umask" => plan.umask = 0,
             "a descriptor leaks" => plan.preserve_fds = leak(),
@@ -179,6 +235,10 @@ mod distortion {
         }
         let ids = &mut plan.namespaces.ids;
         match name {
+            defence::LENGTHS if plan.process.env.iter().any(is_long) => {
+                let created = &mut plan.namespaces.create;
+                created.retain(|kind| *kind != NamespaceKind::Net);
+            }
             "a parameter is not set" => plan.sysctls.clear(),
             "an id more is mapped" => ids.uids.iter_mut().for_each(|map| map.length += 1),
             "other group ids are mapped" => ids.gids.iter_mut().for_each(|map| map.outside += 1),
@@ -191,7 +251,7 @@ mod distortion {
         for mount in &mut rootfs.mounts {
             let is = |target: &str| mount.target.as_os_str() == target;
             match name {
-                super::defence::MOUNTS => mount.attributes.set &= !attr::RDONLY,
+                defence::MOUNTS => mount.attributes.set &= !attr::RDONLY,
                 "a mount lost its flags" if is("/etc") => mount.attributes.set &= !attr::RDONLY,
                 "a mount is shared" if is("/etc") => {
                     mount.propagation.push((Propagation::Shared, false));
@@ -241,6 +301,10 @@ mod distortion {
             "a limit is not written" => resources.pids = None,
             _ => {}
         }
+    }
+
+    fn is_long(entry: &CString) -> bool {
+        entry.count_bytes() > usize::from(u16::MAX)
     }
 
     /// Leaves a descriptor open over execve; returns how many have to be preserved for it to get through.

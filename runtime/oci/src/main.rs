@@ -8,6 +8,7 @@ mod probe;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use berth_oci::fault;
 use cli::Request;
 
 /// Every command line lives for a moment, in one thread.
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
     // below, where the verb is known.
     let is_shielded = |word: OsString| ["create", "run", "exec"].iter().any(|verb| word == *verb);
     if std::env::args_os().any(is_shielded) {
-        let _ = berth_sys::program::shield();
+        let _ = shield();
     }
     let cli = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Request::Run(cli)) => cli,
@@ -81,8 +82,15 @@ fn help(verb: Option<&str>) -> ExitCode {
 /// know themselves which of those to preserve.
 fn withhold(command: &cli::Command) -> std::io::Result<()> {
     if command.makes_processes() {
-        berth_sys::program::shield()
+        shield()
     } else {
         berth_sys::process::close_on_exec_from(3)
     }
+}
+
+fn shield() -> std::io::Result<()> {
+    if fault::is(fault::defence::PROGRAM) {
+        return Ok(());
+    }
+    berth_sys::program::shield()
 }

@@ -27,6 +27,6 @@ mod watch;
 
 pub use case::{Case, Verdict};
 pub use cases::all;
-pub use proof::{PROOFS, Proof};
+pub use proof::{Claim, PROOFS, Proof};
 pub use runtime::Runtime;
 pub use suite::{Outcome, Suite, Terms};

@@ -4,6 +4,7 @@
 use std::ffi::CString;
 use std::path::Path;
 
+use berth_oci::fault;
 use berth_oci::plan::ProcessPlan;
 use berth_sys::root::RootDir;
 
@@ -17,7 +18,12 @@ pub(super) fn add(process: &mut ProcessPlan, root: &Path) {
     if process.env.iter().any(is_home) {
         return;
     }
-    let text = RootDir::open(root).and_then(|root| root.read("etc/passwd", MAX_BYTES));
+    let text = RootDir::open(root).and_then(|root| {
+        if fault::is(fault::defence::NAMES) {
+            root.read("etc/nsswitch.conf", MAX_BYTES)?;
+        }
+        root.read("etc/passwd", MAX_BYTES)
+    });
     let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
     let home = find(&text, process.uid).unwrap_or("/");
     process

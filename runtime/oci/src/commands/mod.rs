@@ -60,8 +60,8 @@ pub fn run(cli: &Cli, log: &Log) -> Result<ExitCode, Failure> {
         Command::Events(args) => events::run(&store, args),
         Command::Spec(args) => spec::run(args),
         Command::Features(_) => features::run(),
-        Command::Checkpoint(_) => Err(checkpoint::refused("checkpoint")),
-        Command::Restore(_) => Err(checkpoint::refused("restore")),
+        Command::Checkpoint(_) => checkpoint::refuse("checkpoint"),
+        Command::Restore(_) => checkpoint::refuse("restore"),
         Command::Completion(args) => {
             print!("{}", cli::script(args.shell));
             Ok(ExitCode::SUCCESS)

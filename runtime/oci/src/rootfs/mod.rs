@@ -27,6 +27,7 @@ use berth_sys::mount::{self, AttributeChange, Propagation};
 use berth_sys::root::RootDir;
 use rustix::fs::{CWD, Mode, OFlags};
 
+use crate::fault;
 use crate::launch::{At, LaunchError, Stage};
 use crate::plan::RootfsPlan;
 use sources::HostSource;
@@ -52,6 +53,8 @@ impl<'a> Assembly<'a> {
         sources: Sources,
     ) -> Result<Assembly<'a>, LaunchError> {
         let Sources { root, mounts } = sources;
+        #[cfg(feature = "test-util")]
+        fault::leave_directory_open();
         let null = devices::open_host_null()?;
         mount::set_attributes(&root, cut(plan.propagation), true)
             .at(Stage::Rootfs, || "cut the root off".into())?;
@@ -66,6 +69,9 @@ impl<'a> Assembly<'a> {
 
     /// Makes the process's working directory, where it is missing; whether it can be entered shows later.
     pub(crate) fn make_working_directory(&self, cwd: &Path) -> Result<(), LaunchError> {
+        if fault::is(fault::defence::DIRECTORY) {
+            return Ok(());
+        }
         let step = || format!("make the working directory `{}`", cwd.display());
         match self.root.resolve(cwd) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => self
@@ -127,6 +133,9 @@ fn open_top() -> Result<OwnedFd, LaunchError> {
 /// refused by the kernel, and a directory outside the root by the check of its name (CVE-2024-21626).
 pub(crate) fn enter_working_directory(root: &OwnedFd, cwd: &Path) -> Result<(), LaunchError> {
     let step = || format!("enter the working directory `{}`", cwd.display());
+    if fault::is(fault::defence::DIRECTORY) {
+        return rustix::process::chdir(cwd).at(Stage::Rootfs, step);
+    }
     let root = root.try_clone().at(Stage::Rootfs, step)?;
     let directory = RootDir::from(root).resolve(cwd).at(Stage::Rootfs, step)?;
     rustix::process::fchdir(&directory).at(Stage::Rootfs, step)?;

@@ -142,6 +142,10 @@ impl Assembly<'_> {
     }
 
     fn target_directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        #[cfg(feature = "test-util")]
+        if let Some(followed) = crate::fault::followed(&self.root, path) {
+            return followed;
+        }
         self.target_made_by(path, || self.root.mkdir_all(path, 0o755))
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use berth_test_cve::{Case, Outcome, PROOFS, Proof, Runtime, Suite, Terms, Verdict, all};
+use berth_test_cve::{Case, Claim, Outcome, PROOFS, Proof, Runtime, Suite, Terms, Verdict, all};
 use clap::Parser;
 
 /// Puts OCI runtimes through the known attacks.
@@ -33,8 +33,11 @@ struct Options {
     #[arg(long)]
     table: bool,
     /// The runtime is a berth-oci with faults: demand that cases fail when a defence is left out
-    #[arg(long, conflicts_with_all = ["long", "json", "table"])]
+    #[arg(long, conflicts_with_all = ["long", "json", "table"], requires = "dynamic")]
     prove: bool,
+    /// The same, linked to libraries
+    #[arg(long)]
+    dynamic: Option<PathBuf>,
 }
 
 /// Verdicts by case, one for each runtime.
@@ -94,21 +97,24 @@ impl Options {
     /// Runs each proof; one whose case does not fail is a failure.
     fn prove(&self) -> Result<ExitCode> {
         let [mut bite, mut pass, mut skipped] = [0_usize; 3];
-        let wanted = |case: &str| self.only.as_ref().is_none_or(|text| case.contains(text));
-        for proof in PROOFS.into_iter().filter(|(case, _)| wanted(case)) {
-            for runtime in &self.runtime {
-                let proof = Proof::of(proof, runtime, &self.probe)?;
-                let (word, count) = match (proof.bites(), proof.is_skipped()) {
-                    (true, _) => ("bites", &mut bite),
-                    (false, true) => ("skipped:", &mut skipped),
-                    (false, false) => ("DOES NOT BITE", &mut pass),
-                };
-                *count += 1;
-                println!(
-                    "  {word} {} where {}: {}",
-                    proof.case, proof.fault, proof.said
-                );
-            }
+        let wanted = |claim: &Claim| {
+            let only = self.only.as_ref();
+            only.is_none_or(|text| claim.case.contains(text))
+        };
+        for claim in PROOFS.into_iter().filter(wanted) {
+            let linked = self.dynamic.as_ref().filter(|_| claim.dynamic);
+            let runtime = linked.unwrap_or(&self.runtime[0]);
+            let proof = Proof::of(claim, runtime, &self.probe)?;
+            let (word, count) = match (proof.bites(), proof.is_skipped()) {
+                (true, _) => ("bites", &mut bite),
+                (false, true) => ("skipped:", &mut skipped),
+                (false, false) => ("DOES NOT BITE", &mut pass),
+            };
+            *count += 1;
+            println!(
+                "  {word} {} where {}: {}",
+                claim.case, claim.fault, proof.said
+            );
         }
         println!("{bite} passed, {pass} failed, {skipped} skipped");
         Ok(match pass {

@@ -144,6 +144,9 @@ fn judge_console(arena: &Arena, findings: &mut Findings, bundle: &mut Bundle<'_>
     findings.made();
     let report = wait_for(&told)?;
     no_target(findings, &report);
+    findings.demand(points(&report).all(|point| point != TARGET), || {
+        format!("something is mounted on `{TARGET}`")
+    });
     let terminal = report.session.2;
     findings.demand(terminal >> 8 == 136, || {
         format!(

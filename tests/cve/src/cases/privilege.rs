@@ -5,7 +5,7 @@ use berth_test_harness::Need;
 use serde_json::json;
 
 use crate::arena::Arena;
-use crate::bundle::MASKED;
+use crate::bundle::{Bundle, MASKED};
 use crate::case::{Case, Findings, Verdict};
 
 pub(super) const CASES: &[Case] = &[
@@ -36,8 +36,8 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "release-agent-by-a-user-namespace",
         ids: &["CVE-2022-0492"],
-        what: "the container makes user, mount and cgroup namespaces of its own and mounts each \
-               hierarchy of cgroup v1: no release agent can be written",
+        what: "the container mounts a new hierarchy of cgroup v1, and as root of user, mount and \
+               cgroup namespaces of its own each there is: no release agent can be written",
         needs: &[Need::Root],
         run: release_agent,
     },
@@ -120,8 +120,8 @@ fn cgroups(arena: &Arena) -> Result<Verdict> {
             "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
             "options": ["nosuid", "noexec", "nodev", "relatime", "ro"],
         }));
-        if !own && let Some(all) = bundle.spec["linux"]["namespaces"].as_array_mut() {
-            all.retain(|namespace| namespace["type"] != "cgroup");
+        if !own {
+            share_cgroups(&mut bundle);
         }
         let output = bundle.run()?;
         if !output.ok() {
@@ -158,15 +158,25 @@ fn cgroups(arena: &Arena) -> Result<Verdict> {
 
 fn release_agent(arena: &Arena) -> Result<Verdict> {
     let mut findings = Findings::default();
-    let output = arena
-        .bundle("image", &["release-agent"])?
-        .run()?
-        .expect("run")?;
-    findings.made();
-    for (way, answer) in output.json()?.as_object().into_iter().flatten() {
-        findings.demand(answer != "ok", || {
-            format!("{way}: a release agent is taken")
-        });
+    for (name, own) in [("own", true), ("shared", false)] {
+        let mut bundle = arena.bundle(name, &["release-agent"])?;
+        if !own {
+            share_cgroups(&mut bundle);
+        }
+        let answers = bundle.run()?.expect("run")?.json()?;
+        findings.made();
+        for (way, answer) in answers.as_object().into_iter().flatten() {
+            findings.demand(answer != "ok", || {
+                format!("{way}: a release agent is taken ({name})")
+            });
+        }
     }
     Ok(findings.verdict())
+}
+
+/// Leaves the container in the host's cgroup namespace.
+fn share_cgroups(bundle: &mut Bundle<'_>) {
+    if let Some(all) = bundle.spec["linux"]["namespaces"].as_array_mut() {
+        all.retain(|namespace| namespace["type"] != "cgroup");
+    }
 }

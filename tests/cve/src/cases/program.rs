@@ -6,20 +6,21 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use berth_test_harness::Need;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::json;
 
 use crate::arena::Arena;
 use crate::bundle::Bundle;
 use crate::case::{Case, Findings, Verdict};
-use crate::probe::{CAUGHT, END};
+use crate::probe::{CAUGHT, END, LOG};
 
 pub(super) const CASES: &[Case] = &[
     Case {
         name: "entrypoint-is-the-runtime",
         ids: &["CVE-2019-5736", "G5"],
-        what: "exec, and a container in the same PID namespace, run `#!/proc/self/exe` while a \
-               process of the container holds every foreign `/proc/N/exe` and writes to it: the \
-               program keeps its digest",
+        what: "exec, and a container in the same PID namespace, run `#!/proc/self/exe`, held up by a \
+               named pipe as its log, while a process of the container holds every foreign \
+               `/proc/N/exe` and writes to it: the program keeps its digest",
         needs: &[Need::Root, Need::Program("ldd")],
         run: self_exe,
     },
@@ -33,8 +34,10 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// A script that is interpreted by whatever program executes it.
-const SCRIPT: &str = "#!/proc/self/exe\n";
+/// A script that is interpreted by whatever program executes it: its own name is a state folder then.
+const SCRIPT: &str = "#!/proc/self/exe --root\n";
+/// What the interpreter is to do: it waits for a reader of its log.
+const CALL: [&str; 5] = ["/bin/self", "--log", LOG, "state", "nobody"];
 /// Opens its own program, and becomes the probe, so that the program is no longer busy.
 const LIBRARY: &str = r#"
 #include <fcntl.h>
@@ -55,15 +58,18 @@ fn self_exe(arena: &Arena) -> Result<Verdict> {
     let mut findings = Findings::default();
     let watcher = arena.bundle("watcher", &["hunt-programs"])?;
     plant(arena, &watcher)?;
-    let container = watcher.start()?;
     let mut neighbour = arena.bundle("neighbour", &[])?;
     plant(arena, &neighbour)?;
-    neighbour.spec["process"]["args"] = json!(["/bin/self"]);
+    neighbour.spec["process"]["args"] = json!(CALL);
+    let log = watcher.inside(LOG);
+    mknodat(CWD, &log, FileType::Fifo, Mode::from_raw_mode(0o666), 0)?;
+    fs::hard_link(log, neighbour.inside(LOG))?;
+    let container = watcher.start()?;
     let shared = json!({"type": "pid", "path": format!("/proc/{}/ns/pid", container.pid()?)});
     neighbour.spec["linux"]["namespaces"][0] = shared;
     for _ in 0..arena.rounds.min(100) / 10 {
         for output in [
-            container.call(&["exec", "ID", "/bin/self"])?,
+            container.call(&[&["exec", "ID"], &CALL[..]].concat())?,
             neighbour.run()?,
         ] {
             match output.ok() {

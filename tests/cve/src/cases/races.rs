@@ -54,7 +54,7 @@ fn mount_target(arena: &Arena) -> Result<Verdict> {
 
 /// Makes the container again and again; each time the mount of `source` must be in it.
 fn race(arena: &Arena, bundle: &Bundle<'_>, findings: &mut Findings, source: &str) -> Result<()> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let table = fs::read_to_string("/proc/thread-self/mountinfo")?;
     for _ in 0..arena.rounds {
         let output = bundle.run()?;
         if !output.ok() {
@@ -69,9 +69,10 @@ fn race(arena: &Arena, bundle: &Bundle<'_>, findings: &mut Findings, source: &st
             format!("the container has its volume {} times", mounted.len())
         });
     }
-    findings.demand(fs::read_to_string("/proc/self/mountinfo")? == table, || {
-        "the host's mount table has changed".into()
-    });
+    findings.demand(
+        fs::read_to_string("/proc/thread-self/mountinfo")? == table,
+        || "the host's mount table has changed".into(),
+    );
     Ok(())
 }
 

@@ -64,33 +64,40 @@ const HIERARCHIES: [&str; 8] = [
     "none,name=systemd",
 ];
 
-/// As root of a user namespace of its own, mounts every hierarchy and writes its release agent,
-/// which would then run on the host (CVE-2022-0492): what it holds already, so nothing changes.
+/// One that nobody else has; only the host's cgroup namespace can make it.
+const OWN_HIERARCHY: &str = "none,name=berth-cve";
+
+/// Mounts a hierarchy of its own as it is, then every other one as root of a user namespace of its
+/// own, and writes the release agents, which would then run on the host (CVE-2022-0492): what they
+/// hold already, so nothing changes.
 pub(super) fn release_agent() -> io::Result<()> {
-    use nix::mount::{MsFlags, mount};
     use nix::sched::{CloneFlags, unshare};
+    let mut answers = BTreeMap::from([(OWN_HIERARCHY, told(write_agent(OWN_HIERARCHY)))]);
     let all = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
     let unshared = unshare(all).map_err(io::Error::from);
-    let mut answers = BTreeMap::from([("unshare", told(unshared).replace("ok", "done"))]);
+    answers.insert("unshare", told(unshared).replace("ok", "done"));
     for hierarchy in HIERARCHIES {
-        let target = format!("/tmp/{}", hierarchy.len());
-        fs::create_dir_all(&target)?;
-        let kind = Some("cgroup");
-        let mounted = mount(
-            kind,
-            target.as_str(),
-            kind,
-            MsFlags::empty(),
-            Some(hierarchy),
-        );
-        let agent = format!("{target}/release_agent");
-        let written = mounted.map_err(io::Error::from).and_then(|()| {
-            let present = fs::read(&agent)?;
-            fs::write(&agent, present)
-        });
-        answers.insert(hierarchy, told(written));
+        answers.insert(hierarchy, told(write_agent(hierarchy)));
     }
     print(&answers)
+}
+
+fn write_agent(hierarchy: &str) -> io::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    let target = format!("/tmp/{hierarchy}");
+    fs::create_dir_all(&target)?;
+    let kind = Some("cgroup");
+    let none = MsFlags::empty();
+    mount(kind, target.as_str(), kind, none, Some(hierarchy))?;
+    let agent = format!("{target}/release_agent");
+    let present = fs::read(&agent)?;
+    // of nothing, nothing at all would be written
+    let same = if present.is_empty() {
+        b"\n"
+    } else {
+        &present[..]
+    };
+    fs::write(&agent, same)
 }
 
 /// Prints the file.

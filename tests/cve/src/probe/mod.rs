@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub use hunt::Catch;
-pub(crate) use hunt::{CAUGHT, END};
+pub(crate) use hunt::{CAUGHT, END, LOG};
 pub use report::{Descriptor, Report};
 
 /// The exit code of a request that could not be carried out.
