@@ -52,6 +52,23 @@ fn root_a_container_lives_and_leaves_nothing() {
 }
 
 #[test]
+fn root_a_created_container_is_paused_and_resumed() {
+    test(NEEDS, || {
+        let bundle = Bundle::new(PROBE, &["exit", "0"])?;
+        let container = bundle.container()?;
+        container.create()?.expect_ok()?;
+        container.call(&["pause", "ID"])?.expect_ok()?;
+        assert_eq!(container.status()?, "paused");
+        let said = container.call(&["start", "ID"])?.expect_failure()?;
+        assert!(said.contains("cannot start a paused container"), "{said}");
+        container.call(&["resume", "ID"])?.expect_ok()?;
+        assert_eq!(container.status()?, "created");
+        container.call(&["start", "ID"])?.expect_ok()?;
+        container.until("stopped")
+    });
+}
+
+#[test]
 fn root_exit_codes_pass_through_run_and_exec() {
     test(NEEDS, || {
         let mut bundle = Bundle::new(PROBE, &["exit", "7"])?;

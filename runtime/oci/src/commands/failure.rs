@@ -106,6 +106,7 @@ fn refusal(verb: &str, id: &str, status: Status) -> String {
         ("start", Status::Stopped) => {
             format!("cannot start a container that has stopped: `{id}`")
         }
+        ("start", Status::Paused) => format!("cannot start a paused container: `{id}`"),
         ("start", _) => format!("cannot start an already running container: `{id}` is {is}"),
         _ => format!("container not running: cannot {verb} `{id}`, it is {is}"),
     }

@@ -226,19 +226,18 @@ impl Store {
         if init.is_none() {
             return Ok(Status::Stopped);
         }
-        if self.waits_for_start(&record.id)? {
-            return Ok(Status::Created);
-        }
         let group = record
             .cgroup
             .as_deref()
             .and_then(|path| Cgroup::open(path).ok());
-        let frozen = group.and_then(|group| group.frozen().ok()).unwrap_or(false);
-        Ok(if frozen {
-            Status::Paused
-        } else {
-            Status::Running
-        })
+        // Asked first: an init that waits for its start may be frozen too, and would not hear of it.
+        if group.is_some_and(|group| group.frozen().unwrap_or(false)) {
+            return Ok(Status::Paused);
+        }
+        if self.waits_for_start(&record.id)? {
+            return Ok(Status::Created);
+        }
+        Ok(Status::Running)
     }
 
     /// The socket at which a created container waits.
