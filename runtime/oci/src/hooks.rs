@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,33 @@ use berth_sys::process;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::MemfdFlags;
 
+use crate::launch::{LaunchError, Stage};
 use crate::plan::{Hook, Plan};
+use crate::state::Status;
 
 /// How much of a failed hook's error output is kept, in bytes.
 const MAX_OUTPUT: u64 = 4096;
 
+/// A hook that failed. Display is the start of runc's message, for which engines look.
+#[derive(Debug, thiserror::Error)]
+#[error("error running {name}")]
+pub struct HookError {
+    /// List and place of the hook, such as `createRuntime hook #0`.
+    pub name: String,
+    /// Why.
+    #[source]
+    pub failure: HookFailure,
+}
+
+impl From<HookError> for LaunchError {
+    fn from(error: HookError) -> LaunchError {
+        LaunchError::from_chain(Stage::Hook, error.to_string(), &error.failure)
+    }
+}
+
 /// Why a hook failed.
 #[derive(Debug, thiserror::Error)]
-pub enum HookError {
+pub enum HookFailure {
     /// It cannot be executed, fed or waited for.
     #[error("cannot {action} hook `{path}`")]
     Access {
@@ -50,36 +69,48 @@ pub enum HookError {
     },
 }
 
-/// The state object which a hook reads (runtime.md, "State").
-pub fn state(plan: &Plan, status: &str, pid: u32) -> Vec<u8> {
-    let state = serde_json::json!({
+/// The state object which a hook reads (runtime.md, "State"); without `pid` once there is no process.
+pub fn state(plan: &Plan, status: Status, pid: u32) -> Vec<u8> {
+    let mut state = serde_json::json!({
         "ociVersion": plan.oci_version,
         "id": plan.id,
-        "status": status,
-        "pid": pid,
+        "status": status.as_str(),
         "bundle": plan.bundle,
         "annotations": plan.annotations,
     });
+    if status != Status::Stopped {
+        state["pid"] = pid.into();
+    }
     state.to_string().into_bytes()
 }
 
-/// Runs hooks in order; the first failure ends it.
-pub fn run(hooks: &[Hook], state: &[u8]) -> Result<(), HookError> {
-    hooks.iter().try_for_each(|hook| run_one(hook, state))
+/// Runs hooks in order, in the working directory `cwd` (`/` if there is none); the first failure
+/// ends it.
+pub fn run(hooks: &[Hook], state: &[u8], cwd: &Path) -> Result<(), HookError> {
+    let mut all = hooks.iter();
+    all.try_for_each(|hook| run_named(hook, state, cwd))
 }
 
-/// Runs all hooks in order, whichever fail; returns the failures.
-pub fn run_all(hooks: &[Hook], state: &[u8]) -> Vec<HookError> {
-    let failures = hooks.iter().filter_map(|hook| run_one(hook, state).err());
-    failures.collect()
+/// As [`run`], but runs all of them, whichever fail; returns the failures.
+pub fn run_all(hooks: &[Hook], state: &[u8], cwd: &Path) -> Vec<HookError> {
+    let all = hooks.iter();
+    all.filter_map(|hook| run_named(hook, state, cwd).err())
+        .collect()
+}
+
+fn run_named(hook: &Hook, state: &[u8], cwd: &Path) -> Result<(), HookError> {
+    run_one(hook, state, cwd).map_err(|failure| HookError {
+        name: hook.name.clone(),
+        failure,
+    })
 }
 
 /// Runs one hook. Its streams are memory files, not pipes: it may read none of its state, say more
 /// than anybody wants to know, or leave a process behind that keeps them open, and still nobody waits
 /// for anything but its end.
-fn run_one(hook: &Hook, state: &[u8]) -> Result<(), HookError> {
+fn run_one(hook: &Hook, state: &[u8], cwd: &Path) -> Result<(), HookFailure> {
     let failed = |action| {
-        move |source| HookError::Access {
+        move |source| HookFailure::Access {
             action,
             path: hook.path.clone(),
             source,
@@ -95,6 +126,8 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), HookError> {
     command
         .env_clear()
         .envs(hook.env.iter().map(|(name, value)| (name, value)));
+    // A bundle may be gone by the time of poststop.
+    command.current_dir(if cwd.is_dir() { cwd } else { Path::new("/") });
     command.stdin(input).stdout(Stdio::null()).stderr(said);
     let mut child = command.spawn().map_err(failed("execute"))?;
     if let Some(limit) = hook.timeout
@@ -102,7 +135,7 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), HookError> {
     {
         let _ = child.kill();
         let _ = child.wait();
-        return Err(HookError::Timeout {
+        return Err(HookFailure::Timeout {
             path: hook.path.clone(),
             limit,
         });
@@ -116,7 +149,7 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<(), HookError> {
         .rewind()
         .and_then(|()| errors.take(MAX_OUTPUT).read_to_end(&mut output));
     read.map_err(failed("listen to"))?;
-    Err(HookError::Failed {
+    Err(HookFailure::Failed {
         path: hook.path.clone(),
         status,
         output: String::from_utf8_lossy(&output).trim().to_owned(),
@@ -155,6 +188,7 @@ mod tests {
 
     fn hook(script: &str, timeout: Option<u64>) -> Hook {
         Hook {
+            name: "poststop hook #0".into(),
             path: "/bin/sh".into(),
             args: vec!["sh".into(), "-c".into(), script.into()],
             env: vec![("A".into(), "1".into())],
@@ -166,10 +200,11 @@ mod tests {
     fn a_hook_gets_its_state_and_only_its_environment() {
         run(
             &[hook(
-                r#"test "$(cat)" = state && test "$A" = 1 && test -z "$HOME""#,
+                r#"test "$(cat)" = state && test "$PWD" = /tmp && test "$A" = 1 && test -z "$HOME""#,
                 Some(10),
             )],
             b"state",
+            Path::new("/tmp"),
         )
         .unwrap();
     }
@@ -179,28 +214,32 @@ mod tests {
         let error = run(
             &[hook("exit 0", None), hook("echo why >&2; exit 3", None)],
             b"",
+            Path::new("/no/such"),
         )
         .unwrap_err();
         assert_eq!(
-            error.to_string(),
-            "hook `/bin/sh` failed (exit status: 3): why"
+            LaunchError::from(error).to_string(),
+            "hook: error running poststop hook #0: hook `/bin/sh` failed (exit status: 3): why"
         );
     }
 
     #[test]
     fn a_hook_that_stays_is_killed() {
-        let error = run(&[hook("exec sleep 60", Some(1))], b"").unwrap_err();
-        assert!(matches!(error, HookError::Timeout { .. }), "{error}");
+        let error = run(&[hook("exec sleep 60", Some(1))], b"", Path::new("/")).unwrap_err();
+        assert!(
+            matches!(error.failure, HookFailure::Timeout { .. }),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_hook_that_reads_nothing_or_says_much_or_leaves_a_child_is_not_waited_for() {
         let state = vec![b' '; 1 << 20];
-        run(&[hook("exit 0", None)], &state).unwrap();
+        run(&[hook("exit 0", None)], &state, Path::new("/")).unwrap();
         let talkative = "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1";
-        let error = run(&[hook(talkative, None)], b"").unwrap_err();
-        assert!(error.to_string().len() < 5000);
-        run(&[hook("sleep 5 & exit 0", Some(1))], b"").unwrap();
+        let error = run(&[hook(talkative, None)], b"", Path::new("/")).unwrap_err();
+        assert!(error.failure.to_string().len() < 5000);
+        run(&[hook("sleep 5 & exit 0", Some(1))], b"", Path::new("/")).unwrap();
     }
 
     #[test]
@@ -212,7 +251,7 @@ mod tests {
             hook(&mark, None),
             hook("exit 2", None),
         ];
-        assert_eq!(run_all(&all, b"").len(), 2);
+        assert_eq!(run_all(&all, b"", Path::new("/")).len(), 2);
         std::fs::remove_file(folder).unwrap();
     }
 }

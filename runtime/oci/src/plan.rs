@@ -115,6 +115,8 @@ pub struct Hooks {
 /// One hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
+    /// Its list and place in it, such as `createRuntime hook #0`.
+    pub name: String,
     /// The program.
     pub path: PathBuf,
     /// Its name and arguments.

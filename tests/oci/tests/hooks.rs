@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use berth_test_harness::{Need, test};
 use berth_test_oci::Bundle;
@@ -74,6 +75,58 @@ fn root_hooks_run_in_the_namespaces_of_their_kind() {
 }
 
 #[test]
+fn root_hooks_run_in_the_bundle_or_the_root_wherever_the_caller_is() {
+    test(NEEDS, || {
+        let bundle = Bundle::new(PROBE, &["wait"])?;
+        let said = bundle.folder().join("said");
+        let tell = |name: &str| {
+            let file = said.display();
+            // the container's root lies over the host's there: its path does not tell the two apart
+            let place = "test -e bin/testinit && echo root || pwd";
+            json!([shell(&format!("echo {name} $({place}) $(cat) >>{file}"))])
+        };
+        let bundle = bundle.with(|spec| {
+            for name in [
+                "prestart",
+                "createRuntime",
+                "createContainer",
+                "poststart",
+                "poststop",
+            ] {
+                spec["hooks"][name] = tell(name);
+            }
+        });
+        let container = bundle.container()?;
+        let folder = bundle.folder().display().to_string();
+        let start = ["run", "--detach", "--bundle", &folder, "ID"];
+        for verb in [&start[..], &["delete", "--force", "ID"]] {
+            let nowhere = container.call_with(verb, |command| {
+                command.current_dir("/").stdout(Stdio::null());
+                command.stderr(Stdio::null());
+            })?;
+            nowhere.expect_ok()?;
+        }
+        let all = lines(&said);
+        let said: Vec<_> = all.iter().map(|line| line.splitn(3, ' ')).collect();
+        let said: Vec<Vec<&str>> = said.into_iter().map(Iterator::collect).collect();
+        let places: Vec<_> = said.iter().map(|words| (words[0], words[1])).collect();
+        let expected = [
+            ("prestart", folder.as_str()),
+            ("createRuntime", &folder),
+            ("createContainer", "root"),
+            ("poststart", &folder),
+            ("poststop", &folder),
+        ];
+        assert_eq!(places, expected);
+        for words in said {
+            let state: Value = serde_json::from_str(words[2])?;
+            assert_eq!(state["pid"].is_u64(), words[0] != "poststop", "{state}");
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn root_a_failing_hook_ends_the_container_and_poststop_follows() {
     test(NEEDS, || {
         for kind in [
@@ -108,6 +161,10 @@ fn root_a_failing_hook_ends_the_container_and_poststop_follows() {
             assert!(
                 told.contains("failed (exit status: 3)"),
                 "{kind}: {verb}: {told}"
+            );
+            assert!(
+                told.contains(&format!("error running {kind} hook #0: ")),
+                "{told}"
             );
             assert_eq!(lines(&said), ["poststop"], "{kind}: {told}");
             assert!(

@@ -30,7 +30,7 @@ use berth_oci::cgroup::Cgroup;
 use berth_oci::hooks;
 use berth_oci::plan::{CgroupMode, Hooks, Plan, RootfsSource, Source};
 use berth_oci::spec::{self as oci, config::Spec};
-use berth_oci::state::{Record, Store};
+use berth_oci::state::{Record, Status, Store};
 
 pub use failure::Failure;
 
@@ -76,7 +76,7 @@ fn kept_spec(store: &Store, id: &str) -> Result<Spec, Failure> {
 }
 
 /// The hooks of the container's kept spec, and the state that they read.
-fn late_hooks(store: &Store, record: &Record, status: &str) -> Result<(Hooks, Vec<u8>), Failure> {
+fn late_hooks(store: &Store, record: &Record, status: Status) -> Result<(Hooks, Vec<u8>), Failure> {
     if !record.late_hooks {
         return Ok((Hooks::default(), Vec::new()));
     }
@@ -94,9 +94,9 @@ fn late_hooks(store: &Store, record: &Record, status: &str) -> Result<(Hooks, Ve
 
 /// Runs all poststop hooks; what fails is only told (runtime.md, "Lifecycle", 13).
 fn poststop(store: &Store, record: &Record, log: &Log) {
-    match late_hooks(store, record, "stopped") {
+    match late_hooks(store, record, Status::Stopped) {
         Ok((hooks, state)) => {
-            for failure in hooks::run_all(&hooks.poststop, &state) {
+            for failure in hooks::run_all(&hooks.poststop, &state, &record.bundle) {
                 log.warn(&failure::chain(&failure));
             }
         }

@@ -67,6 +67,6 @@ pub(super) fn start_held(
 }
 
 fn run_poststart(store: &Store, record: &Record) -> Result<(), Failure> {
-    let (hooks, state) = late_hooks(store, record, "running")?;
-    Ok(hooks::run(&hooks.poststart, &state)?)
+    let (hooks, state) = late_hooks(store, record, Status::Running)?;
+    Ok(hooks::run(&hooks.poststart, &state, &record.bundle)?)
 }

@@ -18,6 +18,7 @@ use super::join::run_hooks;
 use super::protocol::Channel;
 use super::{LaunchError, Stage, notify};
 use crate::plan::{Filter, Plan, ProcessPlan};
+use crate::state::Status;
 
 /// The search path of a process whose environment has no PATH (as execvp(3) of glibc).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -50,7 +51,7 @@ impl Started<'_> {
 
     fn prepare(&self) -> Result<(), LaunchError> {
         if let Some(plan) = self.container {
-            run_hooks(&plan.hooks.start_container, plan, "created")?;
+            run_hooks(&plan.hooks.start_container, plan, Status::Created)?;
         }
         process::default_signals().at(Stage::Exec, || "reset the signals".into())?;
         rustix::process::umask(Mode::from_raw_mode(self.process.umask));

@@ -23,6 +23,7 @@ use crate::hooks;
 use crate::plan::{Hook, Plan};
 use crate::procfs::ProcFs;
 use crate::rootfs::Origin;
+use crate::state::Status;
 
 /// What all stages of a container's child need.
 #[derive(Debug)]
@@ -133,14 +134,13 @@ fn await_hooks(channel: &Channel) -> Result<(), LaunchError> {
     }
 }
 
-/// Runs hooks of this process's side.
-pub(super) fn run_hooks(hooks: &[Hook], plan: &Plan, status: &str) -> Result<(), LaunchError> {
+/// Runs hooks of this process's side, in its working directory.
+pub(super) fn run_hooks(hooks: &[Hook], plan: &Plan, status: Status) -> Result<(), LaunchError> {
     if hooks.is_empty() {
         return Ok(());
     }
     let state = hooks::state(plan, status, std::process::id());
-    hooks::run(hooks, &state)
-        .map_err(|error| LaunchError::from_chain(Stage::Hook, "run a hook", &error))
+    Ok(hooks::run(hooks, &state, Path::new("."))?)
 }
 
 /// Keeps processes of the container from looking into this one (CVE-2016-9962).

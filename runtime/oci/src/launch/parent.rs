@@ -18,6 +18,7 @@ use crate::hooks;
 use crate::plan::Plan;
 use crate::record::Watch;
 use crate::rootfs::{MapNamespaces, Origin};
+use crate::state::Status;
 use berth_sys::crash_point;
 
 /// Exit code of a child which failed before its program ran.
@@ -198,9 +199,8 @@ fn listen(channel: &Channel, child: &Child, plan: &Plan) -> Result<Report, Launc
             Some((ChildToParent::Console, mut fds)) => report.console = fds.pop(),
             Some((ChildToParent::Joined, _)) => {
                 netdev::hand_over(&plan.net_devices, child.pid())?;
-                let state = hooks::state(plan, "creating", child.pid() as u32);
-                hooks::run(&plan.hooks.create_runtime, &state)
-                    .map_err(|error| LaunchError::from_chain(Stage::Hook, "run a hook", &error))?;
+                let state = hooks::state(plan, Status::Creating, child.pid() as u32);
+                hooks::run(&plan.hooks.create_runtime, &state, &plan.bundle)?;
                 let ran = channel.send(&ParentToChild::HooksRun, &[]);
                 ran.at(Stage::Hook, || "let the child go on".into())?;
             }

@@ -21,6 +21,7 @@ use super::{LaunchError, ProcessIo, Stage, join, stdio};
 use crate::plan::ProcessPlan;
 use crate::procfs::ProcFs;
 use crate::rootfs::{self, Assembly, Origin};
+use crate::state::Status;
 
 /// The child in its namespaces.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl<'a> InNamespaces<'a> {
         } = self;
         if session.plan.joins(NamespaceKind::Mount) {
             let hooks = &session.plan.hooks.create_container;
-            join::run_hooks(hooks, session.plan, "creating")?;
+            join::run_hooks(hooks, session.plan, Status::Creating)?;
             enter_present_root(&session.channel, &session.io, &session.plan.process)?;
             return Ok(Pivoted { session, proc });
         }
@@ -67,10 +68,11 @@ impl<'a> InNamespaces<'a> {
             mount::set_attributes(&root, change, false)
                 .at(Stage::Rootfs, || "make the root read-only".into())?;
         }
+        rustix::process::fchdir(&root).at(Stage::Rootfs, || "go to the new root".into())?;
         join::run_hooks(
             &session.plan.hooks.create_container,
             session.plan,
-            "creating",
+            Status::Creating,
         )?;
         if plan.no_pivot {
             mount::change_root(&root).at(Stage::Rootfs, || "change the root".into())?;

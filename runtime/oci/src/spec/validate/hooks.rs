@@ -13,7 +13,7 @@ pub(super) fn plan(spec: &Spec, errors: &mut Errors) -> Hooks {
     let mut list = |name: &str, hooks: &[SpecHook]| -> Vec<Hook> {
         let hooks = hooks.iter().enumerate();
         hooks
-            .map(|(index, hook)| one(hook, &format!("hooks.{name}[{index}]"), errors))
+            .map(|(index, hook)| one(hook, name, index, errors))
             .collect()
     };
     // The specification runs prestart before createRuntime, at the same point.
@@ -28,7 +28,8 @@ pub(super) fn plan(spec: &Spec, errors: &mut Errors) -> Hooks {
     }
 }
 
-fn one(hook: &SpecHook, field: &str, errors: &mut Errors) -> Hook {
+fn one(hook: &SpecHook, list: &str, index: usize, errors: &mut Errors) -> Hook {
+    let field = format!("hooks.{list}[{index}]");
     if !hook.path.is_absolute() {
         errors.add(
             format!("{field}.path"),
@@ -57,6 +58,7 @@ fn one(hook: &SpecHook, field: &str, errors: &mut Errors) -> Hook {
         }
     }
     Hook {
+        name: format!("{list} hook #{index}"),
         path: hook.path.clone(),
         args: hook.args.clone(),
         env,
