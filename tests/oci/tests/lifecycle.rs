@@ -69,6 +69,70 @@ fn root_a_created_container_is_paused_and_resumed() {
 }
 
 #[test]
+fn root_a_container_that_lost_a_file_of_its_state_is_still_ended() {
+    test(NEEDS, || {
+        let bundle = Bundle::new(PROBE, &["wait"])?;
+        let container = bundle.container()?;
+        let state = bundle.state().join(&container.id);
+        for (file, verb, tells) in [
+            (
+                "state.json",
+                ["delete", "--force", "ID"],
+                "has no `state.json`",
+            ),
+            ("config.json", ["kill", "ID", "KILL"], ""),
+        ] {
+            container.create()?.expect_ok()?;
+            container.call(&["start", "ID"])?.expect_ok()?;
+            container.call(&["kill", "ID", "0"])?.expect_ok()?;
+            let record: serde_json::Value =
+                serde_json::from_str(&fs::read_to_string(state.join("state.json"))?)?;
+            fs::remove_file(state.join(file))?;
+            let said = container.call(&verb)?.expect_ok()?.stderr;
+            assert!(said.contains(tells), "{said}");
+            let init = format!("/proc/{}/exe", record["pid"]);
+            for _ in 0..1000 {
+                if fs::read_link(&init).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            assert!(fs::read_link(&init).is_err(), "{file}: init is left");
+            container.call(&["delete", "--force", "ID"])?.expect_ok()?;
+            let group = record["cgroup"].as_str().unwrap_or_default();
+            assert!(!fs::exists(group)?, "{file}: the group is left");
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn root_a_start_that_hangs_does_not_hold_up_delete_by_force() {
+    test(NEEDS, || {
+        let bundle = Bundle::new(PROBE, &["exit", "0"])?.with(|spec| {
+            let hook = json!({"path": "/bin/testinit", "args": ["testinit", "wait"]});
+            spec["hooks"] = json!({"startContainer": [hook]});
+        });
+        let container = bundle.container()?;
+        container.create()?.expect_ok()?;
+        std::thread::scope(|scope| -> anyhow::Result<()> {
+            let hanging = scope.spawn(|| container.call(&["start", "ID"]));
+            // the lock is held as soon as the hook runs, and the hook runs until it is killed
+            let state: serde_json::Value =
+                serde_json::from_str(&container.call(&["state", "ID"])?.stdout)?;
+            let children = format!("/proc/{0}/task/{0}/children", state["pid"]);
+            while fs::read_to_string(&children)?.is_empty() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            container.call(&["delete", "--force", "ID"])?.expect_ok()?;
+            hanging.join().expect("no panic")?;
+            container.call(&["state", "ID"])?.expect_failure()?;
+            Ok(())
+        })
+    });
+}
+
+#[test]
 fn root_exit_codes_pass_through_run_and_exec() {
     test(NEEDS, || {
         let mut bundle = Bundle::new(PROBE, &["exit", "7"])?;

@@ -12,11 +12,15 @@ use super::failure::chain;
 use super::{Failure, poststop};
 use crate::log::Log;
 
-/// How long a killed init may take to end.
-const KILL_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a killed init may take to end, and another call of the runtime with the container.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn run(store: &Store, id: &str, force: bool, log: &Log) -> Result<ExitCode, Failure> {
-    let lock = match store.lock(id) {
+    if force && let Ok(record) = store.load(id) {
+        // A start that has the lock may wait for this very init, which does not get ready.
+        kill_init(&record)?;
+    }
+    let lock = match store.lock_within(id, PATIENCE) {
         Err(StateError::NotFound(_)) if force => return Ok(ExitCode::SUCCESS),
         lock => lock?,
     };
@@ -30,7 +34,7 @@ pub(super) fn delete(store: &Store, id: &str, force: bool, log: &Log) -> Result<
     let record = match store.load(id) {
         // A create that died before its first record: there is only the directory.
         Err(StateError::NotFound(_)) if force => return Ok(store.remove(id)?),
-        Err(error @ StateError::Damaged { .. }) if force => {
+        Err(error @ (StateError::Damaged { .. } | StateError::Missing { .. })) if force => {
             log.warn(&format!("{}; what it still tells is used", chain(&error)));
             store.salvage(id)?
         }
@@ -79,7 +83,7 @@ fn kill_init(record: &Record) -> Result<(), Failure> {
         return Ok(());
     };
     let _ = process::pidfd_send_signal(&init, libc::SIGKILL); // ESRCH: gone already
-    let deadline = Instant::now() + KILL_PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     let mut fds = [rustix::event::PollFd::new(
         &init,
         rustix::event::PollFlags::IN,

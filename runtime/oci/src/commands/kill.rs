@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use berth_oci::cgroup::Cgroup;
 use berth_oci::spec::config::LinuxNamespaceType;
-use berth_oci::state::{Status, Store};
+use berth_oci::state::Store;
 use berth_sys::{crash_point, process};
 
 use super::{Failure, kept_spec};
@@ -19,7 +19,7 @@ pub(super) fn run(store: &Store, args: &KillArgs) -> Result<ExitCode, Failure> {
     // Without a PID namespace of its own the end of init does not end the others, so SIGKILL means
     // them too; without init nobody but --all is left to be meant.
     let everything =
-        args.all || (init.is_some() && signal == libc::SIGKILL && shares_pids(store, &args.id)?);
+        args.all || (init.is_some() && signal == libc::SIGKILL && shares_pids(store, &args.id));
     if everything && let Some(path) = &record.cgroup {
         match Cgroup::open(path) {
             Err(error) if error.is_not_found() => {} // a stopped container whose group is gone
@@ -31,18 +31,23 @@ pub(super) fn run(store: &Store, args: &KillArgs) -> Result<ExitCode, Failure> {
         Some(init) => process::pidfd_send_signal(init, signal)
             .map_err(Failure::io(format!("signal container `{}`", args.id)))?,
         None if args.all => {}
-        None => return Err(Failure::wrong_status("kill", &args.id, Status::Stopped)),
+        None => {
+            let status = store.status(&record)?;
+            return Err(Failure::wrong_status("kill", &args.id, status));
+        }
     }
     crash_point!("kill: signal sent");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the container's processes do not have a PID namespace of their own.
-fn shares_pids(store: &Store, id: &str) -> Result<bool, Failure> {
-    let spec = kept_spec(store, id)?;
-    let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
-    let pids = LinuxNamespaceType::Pid;
-    Ok(!namespaces.any(|one| one.kind == pids && one.path.as_os_str().is_empty()))
+/// Whether the container's processes may not have a PID namespace of their own; a spec that cannot be
+/// read says nothing else.
+fn shares_pids(store: &Store, id: &str) -> bool {
+    kept_spec(store, id).map_or(true, |spec| {
+        let mut namespaces = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+        let pids = LinuxNamespaceType::Pid;
+        !namespaces.any(|one| one.kind == pids && one.path.as_os_str().is_empty())
+    })
 }
 
 fn signal_all(group: &Cgroup, signal: i32) -> Result<(), Failure> {
@@ -58,11 +63,11 @@ fn signal_all(group: &Cgroup, signal: i32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A signal by number, or by name with or without `SIG`, in any case.
+/// A signal by number, 0 to ask whether init is there (kill(2)), or by name with or without `SIG`, in any case.
 fn parse_signal(text: &str) -> Result<i32, Failure> {
     let unknown = || Failure::Usage(format!("`{text}` is not a signal"));
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) {
+        return if (0..=64).contains(&number) {
             Ok(number)
         } else {
             Err(unknown())
@@ -96,6 +101,7 @@ mod tests {
     #[test]
     fn signals_by_name_and_number() {
         for (text, number) in [
+            ("0", 0),
             ("9", 9),
             ("KILL", 9),
             ("SIGTERM", 15),
@@ -105,7 +111,7 @@ mod tests {
         ] {
             assert_eq!(parse_signal(text).unwrap(), number, "{text}");
         }
-        for text in ["0", "65", "-1", "SIGNOTHING", "", "9x", "RTMIN+31"] {
+        for text in ["65", "-1", "SIGNOTHING", "", "9x", "RTMIN+31"] {
             assert!(parse_signal(text).is_err(), "{text}");
         }
     }

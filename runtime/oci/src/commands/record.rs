@@ -153,7 +153,7 @@ fn requested(store: &Store, id: &str) -> Result<Requested, Failure> {
 /// What `create` kept.
 fn kept(store: &Store, id: &str) -> Result<Vec<u8>, Failure> {
     match store.get(id, KEPT) {
-        Err(StateError::NotFound(_)) => Err(Failure::Usage(format!(
+        Err(StateError::Missing { .. }) => Err(Failure::Usage(format!(
             "container `{id}` was created without --record"
         ))),
         kept => Ok(kept?),

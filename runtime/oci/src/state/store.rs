@@ -4,9 +4,11 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use berth_sys::root::RootDir;
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::record::{Record, Status, start_time};
 use crate::cgroup::Cgroup;
@@ -26,6 +28,17 @@ pub enum StateError {
     /// No such container.
     #[error("container does not exist: `{0}`")]
     NotFound(String),
+    /// A container whose directory lacks a file.
+    #[error("the state of `{id}` is damaged: it has no `{file}`")]
+    Missing {
+        /// Which container.
+        id: String,
+        /// The file.
+        file: String,
+    },
+    /// Another call of the runtime has the container.
+    #[error("container `{0}` is held by another call that does not end")]
+    Held(String),
     /// The directory or a file in it failed.
     #[error("cannot {action} the state of `{id}`")]
     Access {
@@ -48,11 +61,19 @@ pub enum StateError {
     },
 }
 
+/// A container's record, in its directory.
+const RECORD: &str = "state.json";
+/// The spec as it was at `create`, next to it.
+const CONFIG: &str = "config.json";
+
 /// The directory with all containers' state, such as `/run/berth-oci`.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
 }
+
+/// Between two attempts to take a lock that another call has.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Longest id, in bytes: it is the name of a directory.
 const MAX_ID: usize = 255;
@@ -117,6 +138,27 @@ impl Store {
 
     /// Waits for the exclusive right to an existing container.
     pub fn lock(&self, id: &str) -> Result<Lock, StateError> {
+        let file = self.lock_file(id)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(|e| self.access("lock", id, e.into()))?;
+        Ok(Lock(file))
+    }
+
+    /// As [`Store::lock`], for at most `patience`.
+    pub fn lock_within(&self, id: &str, patience: Duration) -> Result<Lock, StateError> {
+        let file = self.lock_file(id)?;
+        let deadline = Instant::now() + patience;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock(file)),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Err(Errno::WOULDBLOCK) => return Err(StateError::Held(id.to_owned())),
+                Err(errno) => return Err(self.access("lock", id, errno.into())),
+            }
+        }
+    }
+
+    fn lock_file(&self, id: &str) -> Result<File, StateError> {
         let path = self.directory(id)?.join("lock");
         let opened = OpenOptions::new()
             .create(true)
@@ -124,10 +166,7 @@ impl Store {
             .write(true)
             .mode(0o600)
             .open(path);
-        let file = opened.map_err(|error| self.access("lock", id, error))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            .map_err(|e| self.access("lock", id, e.into()))?;
-        Ok(Lock(file))
+        opened.map_err(|error| self.access("lock", id, error))
     }
 
     /// Writes the record; with `pid` set, the start time is taken from the kernel.
@@ -140,7 +179,7 @@ impl Store {
             id: id.clone(),
             source,
         })?;
-        self.put(&id, "state.json", &text)
+        self.put(&id, RECORD, &text)
     }
 
     /// Writes a file of a container whole: a reader sees the old or the new one.
@@ -161,16 +200,32 @@ impl Store {
     }
 
     /// Reads a file of a container.
+    ///
+    /// # Errors
+    /// [`StateError::NotFound`] where there is no such container, [`StateError::Missing`] where it
+    /// has no such file.
     pub fn get(&self, id: &str, name: &str) -> Result<Vec<u8>, StateError> {
         let directory = self.directory(id)?;
         let root = RootDir::open(directory).map_err(|error| self.access("open", id, error))?;
         root.read(name, MAX_BYTES)
-            .map_err(|error| self.access("read", id, error))
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => StateError::Missing {
+                    id: id.to_owned(),
+                    file: name.to_owned(),
+                },
+                _ => self.access("read", id, error),
+            })
     }
 
     /// Reads the record.
     pub fn load(&self, id: &str) -> Result<Record, StateError> {
-        let bytes = self.get(id, "state.json")?;
+        let missing = |read: &Result<Vec<u8>, _>| matches!(read, Err(StateError::Missing { .. }));
+        let read = self.get(id, RECORD);
+        if missing(&read) && missing(&self.get(id, CONFIG)) {
+            // A create that has not come to its first record, or died before: nothing was made yet.
+            return Err(StateError::NotFound(id.to_owned()));
+        }
+        let bytes = read?;
         serde_json::from_slice(&bytes).map_err(|source| StateError::Damaged {
             id: id.to_owned(),
             source,
@@ -181,14 +236,14 @@ impl Store {
     /// be, and the cgroup also from the kept spec.
     pub fn salvage(&self, id: &str) -> Result<Record, StateError> {
         let parts: serde_json::Value = self
-            .get(id, "state.json")
+            .get(id, RECORD)
             .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
         let text = |name: &str| parts[name].as_str().map(str::to_owned);
         let kept = || {
             let spec: serde_json::Value =
-                serde_json::from_slice(&self.get(id, "config.json").ok()?).ok()?;
+                serde_json::from_slice(&self.get(id, CONFIG).ok()?).ok()?;
             let path = spec["linux"]["cgroupsPath"].as_str().unwrap_or_default();
             let path = path.trim_start_matches('/');
             let default = format!("berth/{id}");
