@@ -125,6 +125,17 @@ impl Socket {
         self.send_packet(MEMFD, &[], &all)
     }
 
+    /// As [`Socket::send`] of a message without descriptors, at most [`INLINE_MAX`] long, by write(2):
+    /// of all calls the one that a seccomp filter is likely to allow. A dead peer is SIGPIPE.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() > INLINE_MAX {
+            return Err(io::Error::from(rustix::io::Errno::MSGSIZE));
+        }
+        let packet = [&[INLINE], bytes].concat();
+        rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &packet))?;
+        Ok(())
+    }
+
     fn send_packet(&self, kind: u8, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX + 1))];
         let mut control = SendAncillaryBuffer::new(&mut space);

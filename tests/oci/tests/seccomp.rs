@@ -26,6 +26,21 @@ fn bundle(profile: Value) -> anyhow::Result<Bundle> {
 }
 
 #[test]
+fn root_a_filter_that_forbids_execve_and_exit_lets_the_start_fail_with_its_reason() {
+    test(NEEDS, || {
+        for allowed in [&["write"][..], &["write", "exit_group"]] {
+            let bundle = bundle(json!({"defaultAction": "SCMP_ACT_ERRNO",
+                "syscalls": [{"names": allowed, "action": "SCMP_ACT_ALLOW"}]}))?;
+            let told = bundle.run()?.expect_failure()?;
+            let reason = "exec: \"/bin/testinit\": E"; // EPERM, or ENOSYS where no rule is as new as execve
+            assert!(told.contains(reason), "{allowed:?}: {told}");
+            assert!(fs::read_dir(bundle.state())?.next().is_none());
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn root_every_action_does_what_its_name_says() {
     test(NEEDS, || {
         // action, error number, exit code, output

@@ -182,8 +182,7 @@ pub(super) fn run(mut session: Session<'_>, joins: Joins, origin: Origin) -> i32
             Err(_) => return FAILED,
         },
     };
-    // Without a listener there is nobody left to tell.
-    let _ = channel.send(&ChildToParent::Failed(error), &[]);
+    channel.tell_failure(error);
     FAILED
 }
 

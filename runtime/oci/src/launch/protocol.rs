@@ -86,6 +86,16 @@ impl Channel {
         self.0.send(&serde_json::to_vec(message)?, fds)
     }
 
+    /// Says that it is over, by write(2): the seccomp filter may be in force already. Without a
+    /// listener, or where the filter forbids that too, there is nobody left to tell.
+    pub(crate) fn tell_failure(&self, error: LaunchError) {
+        let message = ChildToParent::Failed(error);
+        let written = serde_json::to_vec(&message).is_ok_and(|bytes| self.0.write(&bytes).is_ok());
+        if !written {
+            let _ = self.send(&message, &[]);
+        }
+    }
+
     /// Receives one message; `None` when the other end is gone.
     pub(crate) fn recv<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         match self.0.recv()? {

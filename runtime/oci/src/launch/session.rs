@@ -273,8 +273,7 @@ fn run(plan: &ExecPlan, entry: &Entry<'_>, channel: Channel, io: &ProcessIo) -> 
         .exec(),
         Err(error) => (error, channel),
     };
-    // Without a listener there is nobody left to tell.
-    let _ = channel.send(&ChildToParent::Failed(error), &[]);
+    channel.tell_failure(error);
     FAILED
 }
 
