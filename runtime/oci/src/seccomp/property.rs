@@ -134,8 +134,9 @@ fn applies(rule: &LinuxSyscall, args: &[u64; 6], narrow: bool) -> bool {
     }
 }
 
-/// The profile, read word by word: rules with conditions first, in order; then of those without the
-/// strictest; then the default, where what no rule of a denying profile can have known is missing.
+/// The profile, read word by word, without the rules that repeat the default: rules with conditions
+/// first, in order, but for those that grant more than one without; then of those without the strictest;
+/// then the default, where what no rule of a denying profile can have known is missing.
 fn read(profile: &LinuxSeccomp, (convention, name, args): (usize, &str, [u64; 6])) -> u32 {
     let listed = profile.architectures.iter().any(|arch| match convention {
         1 => *arch == Arch::X86,
@@ -146,23 +147,25 @@ fn read(profile: &LinuxSeccomp, (convention, name, args): (usize, &str, [u64; 6]
         return KILL_PROCESS;
     }
     let rules = &profile.syscalls;
+    let default = verdict(profile.default_action);
     let of_call = |rule: &&LinuxSyscall| rule.names.iter().any(|other| other == name);
+    let told = |rule: &&LinuxSyscall| verdict(rule.action) != default;
     let conditional = |rule: &&LinuxSyscall| !rule.args.is_empty();
-    let mut matching = rules.iter().filter(of_call).filter(conditional);
+    let rank = |verdict: u32| verdict.wrapping_sub(KILL_PROCESS); // the order of seccomp(2)
+    let of_call = rules.iter().filter(of_call).filter(told);
+    let (matching, plain): (Vec<_>, Vec<_>) = of_call.partition(conditional);
+    let strictest = plain.iter().map(|rule| verdict(rule.action));
+    let strictest = strictest.min_by_key(|verdict| rank(*verdict));
+    let grants_more = |rule: &LinuxSyscall| {
+        strictest.is_some_and(|plain| rank(verdict(rule.action)) > rank(plain))
+    };
+    let mut matching = matching.into_iter().filter(|rule| !grants_more(rule));
     if let Some(rule) = matching.find(|rule| applies(rule, &args, convention == 1)) {
         return verdict(rule.action);
     }
-    let plain = rules
-        .iter()
-        .filter(of_call)
-        .filter(|rule| !conditional(rule));
-    let strictest = plain
-        .map(|rule| verdict(rule.action))
-        .min_by_key(|verdict| verdict.wrapping_sub(KILL_PROCESS)); // the order of seccomp(2)
     if let Some(verdict) = strictest {
         return verdict;
     }
-    let default = verdict(profile.default_action);
     let number = |name: &str| number(name, CONVENTIONS[convention]);
     let known = rules
         .iter()

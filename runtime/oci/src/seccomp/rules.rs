@@ -35,6 +35,17 @@ pub(super) struct Decision<'a> {
     pub(super) otherwise: Option<Verdict>,
 }
 
+impl Decision<'_> {
+    /// Lets a rule without conditions count for every call, as libseccomp does; a condition which
+    /// denies more than that still counts.
+    fn settle(&mut self) {
+        if let Some(otherwise) = self.otherwise {
+            self.conditional
+                .retain(|(_, verdict)| stricter(*verdict, otherwise) == *verdict);
+        }
+    }
+}
+
 /// The rules of one calling convention.
 #[derive(Debug, Clone)]
 pub(super) struct Table<'a> {
@@ -64,6 +75,7 @@ pub(super) fn read(profile: &LinuxSeccomp) -> Result<Rules<'_>, CompileError> {
         for rule in &profile.syscalls {
             add(rule, convention, default, &mut decisions)?;
         }
+        decisions.values_mut().for_each(Decision::settle);
         let newest = if stub {
             newest(profile, convention)
         } else {
@@ -112,7 +124,11 @@ fn add<'a>(
     check(&rule.args)?;
     let mut add = |name: &str, conditions| {
         if let Some(number) = number(name, convention) {
-            decide(decisions.entry(number).or_default(), conditions, verdict);
+            let decision = decisions.entry(number).or_default();
+            // What repeats the default says nothing, as with runc: it keeps no other rule from counting.
+            if verdict != default {
+                decide(decision, conditions, verdict);
+            }
         }
     };
     for name in &rule.names {

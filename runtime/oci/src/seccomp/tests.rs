@@ -7,6 +7,7 @@ use crate::capability::{self, CapabilitySet};
 use crate::spec::config::LinuxSeccomp;
 
 const ALLOW: u32 = 0x7fff_0000;
+const LOG: u32 = 0x7ffc_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 const EPERM: u32 = 0x0005_0001;
 const ENOSYS: u32 = 0x0005_0026;
@@ -405,4 +406,29 @@ fn what_cannot_be_expressed_is_refused() {
         assert!(row.is_err(), "{number}: {row:?}");
     }
     assert_eq!(rows[5], Err(CompileError::ArgumentIndex(6)));
+}
+
+#[test]
+fn a_rule_without_conditions_is_not_weakened_by_one_with_them() {
+    let rule = |action: &str, args: &str| {
+        format!(r#"{{"names": ["mkdir"], "action": "SCMP_ACT_{action}", "args": [{args}]}}"#)
+    };
+    let given = r#"{"index": 1, "value": 511, "op": "SCMP_CMP_EQ"}"#;
+    // default, rule with the condition, rule without; what mkdir gets with the condition and without
+    for (default, conditional, otherwise, with, without) in [
+        ("ALLOW", "ALLOW", "ERRNO", EPERM, EPERM),
+        ("ALLOW", "LOG", "ERRNO", EPERM, EPERM),
+        ("ALLOW", "ERRNO", "LOG", EPERM, LOG),
+        ("ALLOW", "ERRNO", "ALLOW", EPERM, ALLOW),
+        ("ERRNO", "ALLOW", "ERRNO", ALLOW, EPERM),
+    ] {
+        let (one, other) = (rule(conditional, given), rule(otherwise, ""));
+        for rules in [format!("{one}, {other}"), format!("{other}, {one}")] {
+            let text =
+                format!(r#"{{"defaultAction": "SCMP_ACT_{default}", "syscalls": [{rules}]}}"#);
+            let program = compile(&profile(&text)).unwrap().program;
+            let told = [511, 448].map(|mode| run(&program, call("mkdir", 0, &[0, mode])));
+            assert_eq!(told, [with, without], "{text}");
+        }
+    }
 }
