@@ -539,3 +539,26 @@ fn root_all_masked_folders_share_one_file_system() {
         Ok(())
     });
 }
+
+#[test]
+fn root_nothing_is_made_in_a_dev_of_the_host() {
+    test(NEEDS, || {
+        let bundle = Bundle::new(PROBE, &["exit", "0"])?;
+        let dev = bundle.folder().join("dev");
+        fs::create_dir(&dev)?;
+        let bundle = bundle.with(|spec| {
+            let bound = json!({"destination": "/dev", "source": dev, "options": ["rbind", "ro"]});
+            spec["mounts"] = json!([spec["mounts"][0], bound]);
+            spec["linux"]["devices"] = json!([
+                {"path": "/dev/mine", "type": "c", "major": 1, "minor": 3},
+                {"path": "/tmp/mine", "type": "c", "major": 1, "minor": 3}]);
+        });
+        bundle.run()?.expect_ok()?;
+        assert_eq!(fs::read_dir(&dev)?.count(), 0);
+        assert!(
+            fs::exists(bundle.root().join("tmp/mine"))?,
+            "not below /dev"
+        );
+        Ok(())
+    });
+}

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::Assembly;
 use crate::launch::{At, LaunchError, Stage};
-use crate::plan::{DeviceKind, DevicePlan};
+use crate::plan::{DeviceKind, DevicePlan, MountSource};
 
 /// Links every container has (config-linux.md, "/dev symbolic links"): name, target.
 const LINKS: [(&str, &str); 5] = [
@@ -45,15 +45,17 @@ fn open_host_device(path: &Path, kind: FileType, device: Dev) -> Result<OwnedFd,
 }
 
 impl Assembly<'_> {
-    /// Makes all device nodes of the plan, and the links.
+    /// Makes all device nodes of the plan, and the links; nothing of it in a `/dev` of the host.
     pub(crate) fn make_devices(&self) -> Result<(), LaunchError> {
+        let of_host = self.shows_hosts_dev();
         let dev = || "open `/dev`".to_owned();
         self.root.mkdir_all("/dev", 0o755).at(Stage::Rootfs, dev)?;
         let folder = self
             .root
             .resolve_no_symlinks("/dev")
             .at(Stage::Rootfs, dev)?;
-        for device in &self.plan.devices {
+        let devices = self.plan.devices.iter();
+        for device in devices.filter(|device| !(of_host && device.path.starts_with("/dev"))) {
             let name = device
                 .path
                 .strip_prefix("/dev")
@@ -74,8 +76,8 @@ impl Assembly<'_> {
                 }
             }
         }
-        for (name, target) in LINKS {
-            match rustix::fs::symlinkat(target, &folder, name) {
+        for (name, target) in LINKS.iter().filter(|_| !of_host) {
+            match rustix::fs::symlinkat(*target, &folder, *name) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => {
                     return Err(errno).at(Stage::Rootfs, || format!("link `/dev/{name}`"));
@@ -83,6 +85,16 @@ impl Assembly<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether `/dev` is a bind mount: what is made there would be left on the host.
+    fn shows_hosts_dev(&self) -> bool {
+        let mut mounts = self.plan.mounts.iter().rev();
+        let shown = mounts.find(|mount| {
+            let remount = matches!(mount.source, MountSource::Remount { .. });
+            mount.target == Path::new("/dev") && !remount
+        });
+        shown.is_some_and(|mount| matches!(mount.source, MountSource::Bind { .. }))
     }
 
     fn make_device(
