@@ -18,8 +18,11 @@ const GRAIN: usize = 16;
 const FINE: usize = 1024;
 /// Sizes above, in bytes, are mappings of their own.
 const LARGEST: usize = 16 * 1024;
-/// Bytes taken from the kernel at a time.
-const CHUNK: usize = 64 * 1024;
+/// Bytes taken from the kernel at first; each time later twice as many, up to [`MOST`]. To get a page
+/// costs as much as ten system calls: one that is taken in advance and not used is dear.
+const FIRST: usize = 16 * 1024;
+/// Bytes taken from the kernel at a time at most.
+const MOST: usize = 64 * 1024;
 const SIZES: usize = FINE / GRAIN + (LARGEST / FINE).ilog2() as usize;
 
 /// The heap; one a program, as its global allocator.
@@ -37,6 +40,8 @@ struct Blocks {
     /// The rest of the chunk in use.
     next: usize,
     end: usize,
+    /// Bytes of the next chunk.
+    chunk: usize,
 }
 
 // SAFETY: `blocks` is touched only between `lock` and `unlock`, which let in one thread at a time.
@@ -52,6 +57,7 @@ impl Heap {
                 free: [0; SIZES],
                 next: 0,
                 end: 0,
+                chunk: FIRST,
             }),
         }
     }
@@ -89,10 +95,11 @@ impl Blocks {
             return first as *mut u8;
         }
         if self.end - self.next < size {
-            let Some(chunk) = map(CHUNK, libc::MAP_POPULATE) else {
+            let Some(start) = map(self.chunk, libc::MAP_POPULATE) else {
                 return null_mut();
             };
-            (self.next, self.end) = (chunk, chunk + CHUNK);
+            (self.next, self.end) = (start, start + self.chunk);
+            self.chunk = MOST.min(2 * self.chunk);
         }
         let block = self.next;
         self.next += size;
