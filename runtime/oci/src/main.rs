@@ -25,10 +25,8 @@ fn main() -> ExitCode {
     }
     // What comes before this is done twice; a word that is no verb does no harm. What fails is told
     // below, where the verb is known.
-    let is_shielded = |word: OsString| ["create", "run", "exec"].iter().any(|verb| word == *verb);
-    if std::env::args_os().any(is_shielded) {
-        let _ = shield();
-    }
+    let makes = |word: OsString| ["create", "run", "exec"].iter().any(|verb| word == *verb);
+    let shielded = std::env::args_os().any(makes) && shield().is_ok();
     let cli = match cli::parse(std::env::args_os().skip(1)) {
         Ok(Request::Run(cli)) => cli,
         Ok(Request::Version) => {
@@ -49,7 +47,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(error) = withhold(&cli.command) {
+    if let Err(error) = withhold(&cli.command, shielded) {
         log.error(&format!(
             "cannot withhold the runtime's own files from containers: {error}"
         ));
@@ -78,13 +76,13 @@ fn help(verb: Option<&str>) -> ExitCode {
 }
 
 /// Keeps what only the runtime and its caller may have from containers and hooks: the program
-/// itself (CVE-2019-5736), and descriptors that the caller left open. Verbs that make processes
-/// know themselves which of those to preserve.
-fn withhold(command: &cli::Command) -> std::io::Result<()> {
-    if command.makes_processes() {
-        shield()
-    } else {
-        berth_sys::process::close_on_exec_from(3)
+/// itself (CVE-2019-5736), unless it is `shielded` already, and descriptors that the caller left open.
+/// Verbs that make processes know themselves which of those to preserve.
+fn withhold(command: &cli::Command, shielded: bool) -> std::io::Result<()> {
+    match command.makes_processes() {
+        true if shielded => Ok(()),
+        true => shield(),
+        false => berth_sys::process::close_on_exec_from(3),
     }
 }
 

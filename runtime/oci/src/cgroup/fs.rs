@@ -83,15 +83,23 @@ pub struct Host {
 impl Host {
     /// Finds the hierarchy: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` on a hybrid host.
     pub fn probe() -> Result<Host, CgroupError> {
-        for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-            let mount = PathBuf::from(mount);
-            if let Ok(root) = Cgroup::open(&mount) {
-                let controllers = root.read("cgroup.controllers")?;
-                let controllers = controllers.split_whitespace().map(str::to_owned).collect();
-                return Ok(Host { mount, controllers });
-            }
-        }
-        Err(CgroupError::NoHierarchy)
+        let root = Self::root()?;
+        let controllers = root.read("cgroup.controllers")?;
+        let controllers = controllers.split_whitespace().map(str::to_owned).collect();
+        let mount = root.path;
+        Ok(Host { mount, controllers })
+    }
+
+    /// Where [`Host::probe`] finds the hierarchy.
+    pub fn mount() -> Result<PathBuf, CgroupError> {
+        Self::root().map(|root| root.path)
+    }
+
+    fn root() -> Result<Cgroup, CgroupError> {
+        let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+        let mut found = mounts.iter().map(|mount| Cgroup::open(Path::new(mount)));
+        let found = found.find_map(Result::ok);
+        found.ok_or(CgroupError::NoHierarchy)
     }
 }
 
@@ -144,7 +152,7 @@ impl Cgroup {
             .lines()
             .find_map(|line| line.strip_prefix("0::/"))
             .ok_or(CgroupError::NoHierarchy)?;
-        Cgroup::open(&Host::probe()?.mount.join(place))
+        Cgroup::open(&Host::mount()?.join(place))
     }
 
     /// Makes the group `relative` (and its parents) below the host's mount and opens it. The usual

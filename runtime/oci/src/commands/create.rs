@@ -165,7 +165,7 @@ fn new_record(spec: &Spec, plan: &Plan, args: &BundleArgs) -> Result<Record, Fai
     let cgroup = match plan.cgroup.mode {
         CgroupMode::Disabled => None,
         CgroupMode::Managed { .. } | CgroupMode::Systemd { .. } => {
-            Some(Host::probe()?.mount.join(&plan.cgroup.path))
+            Some(Host::mount()?.join(&plan.cgroup.path))
         }
     };
     let scope = plan.cgroup.scope.as_ref();

@@ -1,5 +1,6 @@
 //! `exec`: a further process in a running container.
 
+use std::mem::ManuallyDrop;
 use std::path::{Component, Path, PathBuf};
 use std::process::ExitCode;
 
@@ -41,9 +42,11 @@ fn exec(
     if !matches!(status, Status::Running | Status::Created) && !frozen_is_fine {
         return Err(Failure::wrong_status("exec in", &args.id, status));
     }
-    let spec = kept_spec(store, &args.id)?;
-    let process = process(args, &spec, log)?;
-    let mut plan = ExecPlan::new(&spec, &process, record.pid, group(args, &record)?)?;
+    // Never freed: this process ends soon, and to free memory after the clone is to copy its pages.
+    let spec = ManuallyDrop::new(kept_spec(store, &args.id)?);
+    let process = ManuallyDrop::new(process(args, &spec, log)?);
+    let plan = ExecPlan::new(&spec, &process, record.pid, group(args, &record)?)?;
+    let mut plan = ManuallyDrop::new(plan);
     plan.name_container(&record.id, &record.bundle);
     plan.cgroup_is_exact = args.cgroup.is_some();
     plan.wait_while_frozen = args.ignore_paused;

@@ -3,13 +3,14 @@
 //! The child is born in the container's cgroup and PID namespace, untraceable, and closes what it
 //! got from its parent before it enters the namespaces that the container's processes see.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_sys::ns::{self, NamespaceKind};
 use berth_sys::process::{self, Child, CloneArgs};
 use berth_sys::{crash_point, creds};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use super::error::At;
@@ -92,8 +93,12 @@ fn make(plan: &ExecPlan, io: ProcessIo, ordered: bool) -> Result<(Child, Channel
     let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
     let mut inside = Some((theirs, io));
     let ordinary = is_ordinary()?;
-    let foreign = foreign_namespaces(plan.target_pid);
-    let users = foreign & NamespaceKind::User.flag() != 0;
+    let users = is_foreign(plan.target_pid, NamespaceKind::User);
+    let foreign = if users {
+        foreign_namespaces(plan.target_pid)
+    } else {
+        0 // found out where they are joined
+    };
     let entry = |join| Entry {
         target: target.as_fd(),
         join,
@@ -120,7 +125,7 @@ fn make(plan: &ExecPlan, io: ProcessIo, ordered: bool) -> Result<(Child, Channel
             let by_birth = NamespaceKind::Pid.flag();
             parent::clone_into(Some(target.as_fd()), &args, || child(foreign & !by_birth))
         } else {
-            clone_unseen(plan, (entry(0), foreign), (&args, watched), &mut inside)
+            clone_unseen(plan, entry(0), (&args, watched), &mut inside)
         }
     };
     let mut cgroup = open_group(plan)?;
@@ -188,20 +193,21 @@ fn is_ordinary() -> Result<bool, LaunchError> {
     Ok(present & capability::SYS_ADMIN == 0)
 }
 
+/// Whether the process is in another namespace of this kind than this one.
+fn is_foreign(pid: i32, kind: NamespaceKind) -> bool {
+    // By its name alone, such as `net:[4026531840]`: to follow the link makes an inode for it each time.
+    let name = |of: &str| {
+        let link = format!("/proc/{of}/ns/{}", kind.proc_name());
+        rustix::fs::readlinkat(CWD, link, Vec::new()).ok()
+    };
+    name(&pid.to_string()) != name("self")
+}
+
 /// `CLONE_NEW*` bits of the namespaces in which the process is not together with this one: to join
 /// one again may need rights that nobody has over it, and is an error for the user namespace (setns(2)).
 fn foreign_namespaces(pid: i32) -> i32 {
-    let folder = |of: &str| {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(CWD, format!("/proc/{of}/ns"), flags, Mode::empty()).ok()
-    };
-    // By its name alone, such as `net:[4026531840]`: to follow the link makes an inode for it each time.
-    let name = |folder: &Option<OwnedFd>, kind: NamespaceKind| {
-        rustix::fs::readlinkat(folder.as_ref()?, kind.proc_name(), Vec::new()).ok()
-    };
-    let (its, own) = (folder(&pid.to_string()), folder("self"));
     let all = NamespaceKind::ALL.iter();
-    all.filter(|kind| name(&its, **kind) != name(&own, **kind))
+    all.filter(|kind| is_foreign(pid, **kind))
         .fold(0, |flags, kind| flags | kind.flag())
 }
 
@@ -220,7 +226,7 @@ fn enter_as_owner(target: BorrowedFd<'_>, flags: i32) -> Result<(), LaunchError>
 /// not (CVE-2016-9962).
 fn clone_unseen(
     plan: &ExecPlan,
-    (entry, foreign): (Entry<'_>, i32),
+    entry: Entry<'_>,
     (args, watched): (&CloneArgs<'_>, Option<&Cgroup>),
     inside: &mut Option<(Channel, ProcessIo)>,
 ) -> Result<Child, LaunchError> {
@@ -229,7 +235,7 @@ fn clone_unseen(
         let (theirs, io) = inside.take().ok_or_else(gone)?;
         let mut keep = vec![channel.as_fd(), theirs.as_fd(), entry.target];
         keep.extend(stdio::borrowed(&io));
-        enter_ahead(plan, entry.target, foreign, &keep)?;
+        enter_ahead(plan, entry.target, &keep)?;
         users::clone_sibling(&SIBLING, channel, || run(plan, &entry, theirs, &io))
     })
 }
@@ -237,16 +243,29 @@ fn clone_unseen(
 fn enter_ahead(
     plan: &ExecPlan,
     target: BorrowedFd<'_>,
-    flags: i32,
     keep: &[BorrowedFd<'_>],
 ) -> Result<(), LaunchError> {
     process::close_inherited_from(3 + plan.process.preserve_fds, keep)
         .at(Stage::Join, || "close the parent's descriptors".into())?;
     join::untraceable()?;
-    if flags == 0 {
-        return Ok(()); // setns(2) takes at least one
+    join_all(plan.target_pid, target).at(Stage::Join, || "join the container's namespaces".into())
+}
+
+/// Joins the namespaces of a process that is in the same user namespace. Root may join one that it is in
+/// already, so that mostly none needs to be looked at; for others, and kinds which the kernel lacks, the
+/// names tell what is to be joined.
+fn join_all(pid: i32, target: BorrowedFd<'_>) -> io::Result<()> {
+    let kinds = NamespaceKind::ALL.iter();
+    let but_user = kinds.filter(|kind| **kind != NamespaceKind::User);
+    match ns::join(target, but_user.fold(0, |flags, kind| flags | kind.flag())) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EINVAL)) => {
+            match foreign_namespaces(pid) {
+                0 => Ok(()), // setns(2) takes at least one
+                flags => ns::join(target, flags),
+            }
+        }
+        done => done,
     }
-    ns::join(target, flags).at(Stage::Join, || "join the container's namespaces".into())
 }
 
 /// The container that a process enters.

@@ -4,17 +4,15 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use super::SpecErrors;
-use super::config::{self, Field, LinuxResources, Process, Spec};
+use super::config::{self, Field, LinuxResources, Node, Process, Spec};
 use super::mount_options;
 
 /// The largest `config.json` that is read, in bytes.
 pub const MAX_SPEC_BYTES: u64 = 4 << 20;
-
-/// Room for what most specs need, in bytes.
-const READ_AT_ONCE: usize = 32 * 1024;
 
 /// What of a spec nobody knows, and was left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,10 +93,12 @@ impl OfEngine {
     }
 }
 
-/// Reads and parses the `config.json` of an engine, which may be newer than this program.
+/// Reads and parses the `config.json` of an engine, which may be newer than this program. For a
+/// program that ends soon: what only the reading needs is never freed.
 pub fn load_of_engine(path: &Path) -> Result<OfEngine, LoadError> {
     let text = read_bounded(path)?;
-    let (mut spec, mut ignored): (Spec, _) = lenient(&text, path)?;
+    let tree = ManuallyDrop::new(tree(&text, path)?);
+    let (mut spec, mut ignored): (Spec, _) = lenient(&tree, path)?;
     for (index, mount) in spec.mounts.iter_mut().enumerate() {
         let taken = mount_options::take_parameters_of_bind(mount).into_iter();
         let taken = taken.map(|word| format!("mounts[{index}].options: {word}"));
@@ -148,7 +148,9 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, LoadError> {
         source,
     };
     let file = File::open(path).map_err(failed)?;
-    let mut bytes = Vec::with_capacity(READ_AT_ONCE);
+    let expected = file.metadata().map_err(failed)?.len().min(MAX_SPEC_BYTES);
+    // Room for a byte beyond the end, so that one read finds the end too.
+    let mut bytes = Vec::with_capacity(expected as usize + 1);
     file.take(MAX_SPEC_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
@@ -161,7 +163,7 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, LoadError> {
 }
 
 fn strict<T: Field>(bytes: &[u8], path: &Path, unknown: &mut Vec<String>) -> Result<T, LoadError> {
-    let (value, ignored) = lenient(bytes, path)?;
+    let (value, ignored) = lenient(&tree(bytes, path)?, path)?;
     unknown.extend(ignored.capabilities);
     if ignored.fields.is_empty() {
         return Ok(value);
@@ -172,12 +174,15 @@ fn strict<T: Field>(bytes: &[u8], path: &Path, unknown: &mut Vec<String>) -> Res
     })
 }
 
-fn lenient<T: Field>(bytes: &[u8], path: &Path) -> Result<(T, Ignored), LoadError> {
-    let tree = config::tree(bytes).map_err(|source| LoadError::Parse {
+fn tree<'a>(bytes: &'a [u8], path: &Path) -> Result<Node<'a>, LoadError> {
+    config::tree(bytes).map_err(|source| LoadError::Parse {
         path: path.to_owned(),
         source,
-    })?;
-    let (value, reader) = config::whole(&tree).map_err(|source| LoadError::Invalid {
+    })
+}
+
+fn lenient<T: Field>(tree: &Node<'_>, path: &Path) -> Result<(T, Ignored), LoadError> {
+    let (value, reader) = config::whole(tree).map_err(|source| LoadError::Invalid {
         path: path.to_owned(),
         source,
     })?;

@@ -101,9 +101,12 @@ impl Record {
     }
 }
 
+/// Room for what the file of most processes holds, in bytes.
+const READ_AT_ONCE: usize = 1024;
+
 /// State letter and start time of a process, from `/proc/<pid>/stat` (proc_pid_stat(5)).
 fn stat(pid: i32) -> io::Result<(char, u64)> {
-    let mut text = String::new();
+    let mut text = String::with_capacity(READ_AT_ONCE);
     File::open(Path::new("/proc").join(pid.to_string()).join("stat"))?
         .take(4096)
         .read_to_string(&mut text)?;
