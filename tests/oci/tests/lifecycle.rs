@@ -1,8 +1,11 @@
 //! The verbs, in and out of order.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
+use berth_oci::cgroup::{Cgroup, Host};
 use berth_test_harness::{Need, test};
 use berth_test_oci::Bundle;
 use serde_json::json;
@@ -129,6 +132,39 @@ fn root_a_start_that_hangs_does_not_hold_up_delete_by_force() {
             container.call(&["state", "ID"])?.expect_failure()?;
             Ok(())
         })
+    });
+}
+
+#[test]
+fn root_a_group_that_is_not_the_containers_own_is_left_alone() {
+    test(NEEDS, || {
+        let bundle = Bundle::new(PROBE, &["exit", "0"])?;
+        let name = bundle.folder().file_name().unwrap_or_default();
+        let path = PathBuf::from(name);
+        let host = Host::probe()?;
+        let group = Cgroup::create(&host, &path)?;
+        let below = Cgroup::create(&host, &path.join("below"))?;
+        let mut foreign = Command::new("sleep").arg("100").spawn()?;
+        below.add_process(foreign.id() as i32)?;
+        let try_it = |wanted: &Path, reason: &str| -> anyhow::Result<()> {
+            let bundle = Bundle::new(PROBE, &["exit", "0"])?
+                .with(|spec| spec["linux"]["cgroupsPath"] = json!(Path::new("/").join(wanted)));
+            let container = bundle.container()?;
+            let said = container.call(&["run", "ID"])?.expect_failure()?;
+            assert!(said.contains(reason), "{said}");
+            assert!(fs::read_dir(bundle.state())?.next().is_none(), "{said}");
+            Ok(())
+        };
+        try_it(&path, "container's cgroup is not empty")?;
+        assert!(foreign.try_wait()?.is_none(), "it was killed");
+        foreign.kill()?;
+        foreign.wait()?;
+        try_it(&path.join("cgroup.procs/x"), "ENOTDIR")?;
+        group.freeze(true)?;
+        try_it(&path, "container's cgroup unexpectedly frozen")?;
+        // a frozen empty group is nobody's, and went with the create that was refused
+        assert!(Cgroup::open(&host.mount.join(&path)).is_err());
+        Ok(())
     });
 }
 

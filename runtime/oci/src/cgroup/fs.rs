@@ -60,9 +60,10 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
-    /// Whether the group or file does not exist.
+    /// Whether the group or file does not exist; below a file there is no group either.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, CgroupError::Access { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        let absent = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+        matches!(self, CgroupError::Access { source, .. } if absent.contains(&source.kind()))
     }
 
     /// Whether the kernel's reason has this number.

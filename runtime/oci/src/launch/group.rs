@@ -42,7 +42,9 @@ impl Group {
         let (cgroup, placeholder) = match &plan.scope {
             None => {
                 let made = Cgroup::create_for(&host, &plan.path, &plan.resources);
-                (made.map_err(failed("make the group"))?, None)
+                let group = made.map_err(failed("make the group"))?;
+                check_unused(&group)?;
+                (group, None)
             }
             Some(scope) => {
                 let started = scope.start(&plan.resources);
@@ -82,6 +84,21 @@ impl Group {
             let _ = Scope::stop(scope.unit());
         }
     }
+}
+
+/// A group that is there already is the container's own only if nobody is in it: what is in it ends
+/// with the container. In a frozen one the container would never come to be.
+fn check_unused(group: &Cgroup) -> Result<(), LaunchError> {
+    let step = || format!("take the group `{}`", group.path().display());
+    let failed = |error| LaunchError::from_chain(Stage::Cgroup, step(), &error);
+    let reason = if group.populated().map_err(failed)? {
+        "container's cgroup is not empty: processes of others are in it"
+    } else if group.frozen().map_err(failed)? {
+        "container's cgroup unexpectedly frozen"
+    } else {
+        return Ok(());
+    };
+    Err(LaunchError::refused(Stage::Cgroup, step(), reason))
 }
 
 fn failed(step: &str) -> impl FnOnce(CgroupError) -> LaunchError {
