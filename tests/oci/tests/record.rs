@@ -343,3 +343,31 @@ fn refused_for(bundle: Bundle, faults: &[(&str, &str)]) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn root_what_the_kernel_shows_in_its_own_form_matches() {
+    test(&[Need::Root, Need::CgroupV2, Need::Program("ldd")], || {
+        let bundle = Bundle::new(PROBE, &["exit", "0"])?.with(|spec| {
+            spec["linux"]["sysctl"] = json!({
+                "net.ipv4.ip_local_reserved_ports": "3000,2000,2001",
+                "net.ipv4.tcp_rmem": "4096 131072",
+                "net.core.somaxconn": "077",
+                "kernel.shmmax": "0x1000",
+            });
+            // what the tree brings along on /data/pts lies below what is asked for there
+            let tree = json!({ "destination": "/data", "source": "/dev", "options": ["rbind"] });
+            let above = json!({ "destination": "/data/pts", "type": "tmpfs", "source": "tmpfs",
+                "options": ["ro", "nosuid"] });
+            if let Some(mounts) = spec["mounts"].as_array_mut() {
+                mounts.extend([tree, above]);
+            }
+        });
+        let file = bundle.folder().join("records");
+        let text = file.display().to_string();
+        let container = bundle.container()?;
+        let run = ["--record", &text, "run", "ID"];
+        container.call(&run)?.expect_ok()?;
+        assert_ne!(records(&file)?[0]["verdict"], "mismatch");
+        Ok(())
+    });
+}

@@ -3,6 +3,7 @@
 mod credentials;
 mod limits;
 mod mounts;
+mod sysctls;
 
 pub(super) use mounts::is_mask;
 
@@ -180,18 +181,7 @@ impl Comparison<'_> {
                 .differs("executable", &asked.executable, &got.executable);
         }
         self.descriptors();
-        for (file, value) in asked.sysctls.iter().flatten() {
-            let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-            let found = got.sysctls.as_ref().and_then(|all| all.get(file));
-            let unread = self
-                .observed
-                .unread
-                .iter()
-                .any(|one| one.field == "sysctls");
-            if !unread && found.map(|found| words(found)) != Some(words(value)) {
-                self.out.differs(&format!("sysctls.{file}"), value, found);
-            }
-        }
+        self.sysctls();
     }
 
     fn descriptors(&mut self) {

@@ -20,6 +20,10 @@ impl Comparison<'_> {
         for (index, mount) in seen.iter().enumerate().rev() {
             by_target.entry(&mount.target).or_default().push(index);
         }
+        for (target, found) in &mut by_target {
+            let brought = self.brought_along(target, found.len());
+            found.truncate(found.len() - brought); // the lowest
+        }
         let mut used = vec![false; seen.len()];
         for (index, mount) in asked.iter().enumerate() {
             let found = by_target.get_mut(mount.target.as_str()).and_then(Vec::pop);
@@ -43,6 +47,31 @@ impl Comparison<'_> {
             }
         }
         self.recursive_flags(seen);
+    }
+
+    /// How many of the `found` mounts on `target` came with a tree that was bound before: they lie below
+    /// what was asked for there.
+    fn brought_along(&self, target: &str, found: usize) -> usize {
+        let requested = self.requested;
+        let asked = requested.mounts.as_deref().unwrap_or_default();
+        let Some(first) = asked.iter().position(|mount| mount.target == target) else {
+            return 0;
+        };
+        let is_tree = |mount: &Mount| requested.context.trees.contains(&mount.target);
+        let mut before = asked[..first].iter();
+        let in_tree = before.any(|mount| is_tree(mount) && is_below(target, &mount.target));
+        let protected = || {
+            let masked = requested.masked_paths.iter().flatten();
+            let readonly = requested.readonly_paths.iter().flatten();
+            masked.chain(readonly).map(|(path, _)| path)
+        };
+        // A protected path covers itself once more, and copies what is below it.
+        if !in_tree || protected().any(|path| is_below(target, path)) {
+            return 0;
+        }
+        let here = asked.iter().filter(|mount| mount.target == target).count();
+        let above = protected().filter(|path| *path == target).count();
+        found.saturating_sub(here + above)
     }
 
     fn mount(&mut self, all: &[Mount], index: usize, got: &Mount) {
