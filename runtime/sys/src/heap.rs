@@ -18,11 +18,9 @@ const GRAIN: usize = 16;
 const FINE: usize = 1024;
 /// Sizes above, in bytes, are mappings of their own.
 const LARGEST: usize = 16 * 1024;
-/// Bytes taken from the kernel at first; each time later twice as many, up to [`MOST`]. To get a page
-/// costs as much as ten system calls: one that is taken in advance and not used is dear.
-const FIRST: usize = 16 * 1024;
-/// Bytes taken from the kernel at a time at most.
-const MOST: usize = 64 * 1024;
+/// Bytes taken from the kernel at a time, the least and the most: as many as a quarter of those taken
+/// before. To get a page costs as much as ten system calls, so that one in advance and not used is dear.
+const CHUNKS: (usize, usize) = (16 * 1024, 64 * 1024);
 const SIZES: usize = FINE / GRAIN + (LARGEST / FINE).ilog2() as usize;
 
 /// The heap; one a program, as its global allocator.
@@ -40,8 +38,8 @@ struct Blocks {
     /// The rest of the chunk in use.
     next: usize,
     end: usize,
-    /// Bytes of the next chunk.
-    chunk: usize,
+    /// Bytes of all chunks.
+    taken: usize,
 }
 
 // SAFETY: `blocks` is touched only between `lock` and `unlock`, which let in one thread at a time.
@@ -57,7 +55,7 @@ impl Heap {
                 free: [0; SIZES],
                 next: 0,
                 end: 0,
-                chunk: FIRST,
+                taken: 0,
             }),
         }
     }
@@ -95,11 +93,13 @@ impl Blocks {
             return first as *mut u8;
         }
         if self.end - self.next < size {
-            let Some(start) = map(self.chunk, libc::MAP_POPULATE) else {
+            let (least, most) = CHUNKS;
+            let chunk = (self.taken / 4).next_multiple_of(PAGE).clamp(least, most);
+            let Some(start) = map(chunk, libc::MAP_POPULATE) else {
                 return null_mut();
             };
-            (self.next, self.end) = (start, start + self.chunk);
-            self.chunk = MOST.min(2 * self.chunk);
+            (self.next, self.end) = (start, start + chunk);
+            self.taken += chunk;
         }
         let block = self.next;
         self.next += size;
