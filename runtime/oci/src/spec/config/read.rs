@@ -206,23 +206,30 @@ fn has_doubles(node: &Node<'_>) -> bool {
     match node {
         Node::List(all) => all.iter().any(has_doubles),
         Node::Object(members) => {
-            !doubles(members).is_empty() || members.iter().any(|(_, one)| has_doubles(one))
+            let again = |index: usize| is_again(members, index);
+            let here = match members.len() {
+                0..=FEW => (1..members.len()).any(again),
+                _ => !doubles(members).is_empty(),
+            };
+            here || members.iter().any(|(_, one)| has_doubles(one))
         }
         _ => false,
     }
 }
 
+/// Whether one of the members before that one has its name.
+fn is_again(members: &Members<'_>, index: usize) -> bool {
+    let name = &members[index].0;
+    members[..index].iter().any(|(other, _)| other == name)
+}
+
 fn doubles<'n>(members: &'n Members<'n>) -> Vec<&'n str> {
-    let keys = || members.iter().map(|(key, _)| key.as_ref());
+    let keys = members.iter().map(|(key, _)| key.as_ref());
     if members.len() <= FEW {
-        let again = |(index, key): &(usize, &str)| keys().take(*index).any(|other| other == *key);
-        return keys()
-            .enumerate()
-            .filter(again)
-            .map(|(_, key)| key)
-            .collect();
+        let again = |(index, _): &(usize, &str)| is_again(members, *index);
+        return keys.enumerate().filter(again).map(|(_, key)| key).collect();
     }
-    let mut sorted: Vec<&str> = keys().collect();
+    let mut sorted: Vec<&str> = keys.collect();
     sorted.sort_unstable();
     let same = sorted.windows(2).filter(|pair| pair[0] == pair[1]);
     same.map(|pair| pair[0]).collect()

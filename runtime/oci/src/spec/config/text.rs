@@ -34,8 +34,7 @@ fn quick(text: &str) -> Option<Node<'_>> {
         members: Vec::new(),
     };
     let node = scan.value(DEPTH)?;
-    scan.skip_blank();
-    (scan.at == text.len()).then_some(node)
+    scan.peek().is_none().then_some(node)
 }
 
 /// A reading: whatever it cannot take ends it with `None`.
@@ -79,7 +78,7 @@ impl<'a> Scan<'a> {
             let value = self.value(depth)?;
             self.members.push((key, value));
             if self.ends(b'}')? {
-                return Some(Node::Object(self.members.drain(first..).collect()));
+                return Some(Node::Object(self.members.split_off(first)));
             }
         }
     }
@@ -95,7 +94,7 @@ impl<'a> Scan<'a> {
             let value = self.value(depth)?;
             self.nodes.push(value);
             if self.ends(b']')? {
-                return Some(Node::List(self.nodes.drain(first..).collect()));
+                return Some(Node::List(self.nodes.split_off(first)));
             }
         }
     }
@@ -167,16 +166,13 @@ impl<'a> Scan<'a> {
         found.then_some(())
     }
 
-    /// The next byte that is no blank.
+    /// Goes to the next byte that is no blank.
     fn peek(&mut self) -> Option<u8> {
-        self.skip_blank();
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    fn skip_blank(&mut self) {
-        let bytes = self.text.as_bytes();
-        while let Some(b' ' | b'\n' | b'\t' | b'\r') = bytes.get(self.at) {
-            self.at += 1;
+        loop {
+            match *self.text.as_bytes().get(self.at)? {
+                b' ' | b'\n' | b'\t' | b'\r' => self.at += 1,
+                byte => return Some(byte),
+            }
         }
     }
 }
