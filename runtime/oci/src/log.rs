@@ -3,6 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 
+use berth_oci::spec::Ignored;
+
 use crate::cli::{Global, LogFormat};
 
 /// Where messages go.
@@ -37,11 +39,20 @@ impl Log {
         self.line("warning", message);
     }
 
-    /// Names of capabilities which the specification asked for and nobody knows, in runc's words.
-    pub fn warn_of_capabilities(&self, unknown: &[String]) {
-        if !unknown.is_empty() {
-            let names = unknown.join(" ");
+    /// What `file` asked for and was ignored or read otherwise; capabilities in runc's words.
+    pub fn warn_of_ignored(&self, file: &str, ignored: &Ignored) {
+        if !ignored.capabilities.is_empty() {
+            let names = ignored.capabilities.join(" ");
             self.warn(&format!("ignoring unknown capabilities: [{names}]"));
+        }
+        for (what, all) in [
+            ("unknown fields", &ignored.fields),
+            ("no effect on a bind mount", &ignored.options),
+            ("relative paths, taken from `/`", &ignored.relative),
+        ] {
+            if !all.is_empty() {
+                self.warn(&format!("{file}: {what}: {}", all.join(", ")));
+            }
         }
     }
 

@@ -212,6 +212,40 @@ fn root_an_unknown_field_is_told_and_ignored() {
         });
         let output = bundle.run()?.expect_ok()?;
         assert!(output.stderr.contains("linux.newThing"), "{output:?}");
-        output.report().map(|_| ())
+        output.report()?;
+        let bundle = Bundle::new(PROBE, &["wait"])?;
+        let container = bundle.container()?;
+        container.create()?.expect_ok()?;
+        container.call(&["start", "ID"])?.expect_ok()?;
+        let file = bundle.folder().join("process.json");
+        let process = json!({"user": {"uid": 0, "gid": 0}, "cwd": "/", "newThing": 1,
+            "args": ["/bin/testinit", "exit", "5"]});
+        std::fs::write(&file, process.to_string())?;
+        let output = container.call(&["exec", "--process", &file.display().to_string(), "ID"])?;
+        assert_eq!(output.code, 5, "{output:?}");
+        assert!(output.stderr.contains("newThing"), "{output:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn root_a_relative_destination_is_taken_from_the_root() {
+    // runtime-spec, config.md, Mounts: deprecated, and allowed
+    test(NEEDS, || {
+        let bundle = Bundle::new(PROBE, &["report"])?.with(|spec| {
+            let mount = json!({"destination": "tmp/here", "type": "tmpfs", "source": "tmpfs"});
+            if let Some(mounts) = spec["mounts"].as_array_mut() {
+                mounts.push(mount);
+            }
+            // a late hook reads the spec again, as it was kept
+            spec["hooks"] = json!({"poststart": [{"path": "/bin/true"}]});
+        });
+        let output = bundle.run()?.expect_ok()?;
+        let told = "mounts[4].destination: tmp/here";
+        assert!(output.stderr.contains(told), "{output:?}");
+        let mounts = output.report()?.mounts;
+        let is_there = |line: &String| line.split(' ').nth(4) == Some("/tmp/here");
+        assert!(mounts.iter().any(is_there), "{mounts:?}");
+        Ok(())
     });
 }

@@ -298,3 +298,21 @@ fn root_an_ordinary_user_s_container_is_compared_with_what_was_asked() {
         Ok(())
     });
 }
+
+#[test]
+fn root_what_touches_no_state_needs_no_folder_for_it() {
+    test(NEEDS, || {
+        let home = Home::new(&[])?;
+        for (args, code) in [(&["features"][..], 0), (&["spec"], 0), (&["list"], 1)] {
+            let ended = Command::new("setpriv")
+                .args([format!("--reuid={USER}"), format!("--regid={USER}")])
+                .args(["--clear-groups", "./berth-oci"])
+                .args(args)
+                .current_dir(home.0.folder())
+                .env_remove("XDG_RUNTIME_DIR")
+                .output()?;
+            assert_eq!(ended.status.code(), Some(code), "{args:?}: {ended:?}");
+        }
+        Ok(())
+    });
+}

@@ -310,6 +310,15 @@ impl Command {
     pub fn makes_processes(&self) -> bool {
         matches!(self, Self::Create(_) | Self::Run(_) | Self::Exec(_))
     }
+
+    /// Whether it looks into the state directory.
+    pub fn uses_state(&self) -> bool {
+        use Command::{Checkpoint, Completion, Features, Restore, Spec};
+        !matches!(
+            self,
+            Spec(_) | Features(_) | Completion(_) | Checkpoint(_) | Restore(_)
+        )
+    }
 }
 
 /// A verb as it is understood and told.

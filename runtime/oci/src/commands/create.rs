@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use berth_oci::cgroup::{Host, Scope};
 use berth_oci::launch::{self, Created, Gate, ProcessIo};
 use berth_oci::plan::{CgroupMode, CgroupPlan, Plan, RootfsSource, Source};
-use berth_oci::spec::{self, Ignored, OfEngine, config::Spec};
+use berth_oci::spec::{self, OfEngine, config::Spec};
 use berth_oci::state::{Lock, Record, Store};
 use berth_sys::{crash_point, process};
 
@@ -62,7 +62,7 @@ pub(super) fn make(
     // Never freed: this process ends soon, and to free memory after the clone is to copy its pages.
     let given = ManuallyDrop::new(given);
     let spec = &given.spec;
-    warn_of_ignored(&given.ignored, log);
+    log.warn_of_ignored("config.json", &given.ignored);
     let source = source(global, spec, &args.id, &bundle)?;
     let mut plan = rootless::check(Plan::from_spec(spec, &source))?;
     delegate(global, &mut plan.cgroup, log)?;
@@ -112,20 +112,6 @@ pub(super) fn make(
         record,
         _lock: lock,
     })
-}
-
-fn warn_of_ignored(ignored: &Ignored, log: &Log) {
-    if !ignored.fields.is_empty() {
-        let fields = ignored.fields.join(", ");
-        log.warn(&format!("config.json: unknown fields: {fields}"));
-    }
-    log.warn_of_capabilities(&ignored.capabilities);
-    if !ignored.options.is_empty() {
-        let options = ignored.options.join(", ");
-        log.warn(&format!(
-            "config.json: no effect on a bind mount: {options}"
-        ));
-    }
 }
 
 /// Moves the group to where the caller may make one, or does without.

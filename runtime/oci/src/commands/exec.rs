@@ -122,9 +122,8 @@ fn group(args: &ExecArgs, record: &Record) -> Result<Option<PathBuf>, Failure> {
 /// The process of `--process`, or the container's own with what the flags change.
 fn process(args: &ExecArgs, spec: &Spec, log: &Log) -> Result<Process, Failure> {
     if let Some(path) = &args.process {
-        let mut unknown = Vec::new();
-        let process = spec::load_process_noting(path, &mut unknown)?;
-        log.warn_of_capabilities(&unknown);
+        let (process, ignored) = spec::load_process_of_engine(path)?;
+        log.warn_of_ignored("--process", &ignored);
         return Ok(process);
     }
     let missing = || Failure::Usage("the container's spec has no process".into());

@@ -23,7 +23,7 @@ mod start;
 mod state;
 mod update;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use berth_oci::cgroup::Cgroup;
@@ -40,7 +40,10 @@ use record::Records;
 
 /// Performs the verb.
 pub fn run(cli: &Cli, log: &Log) -> Result<ExitCode, Failure> {
-    let root = rootless::state_root(&cli.global)?;
+    let root = match rootless::state_root(&cli.global) {
+        Err(_) if !cli.command.uses_state() => PathBuf::new(),
+        root => root?,
+    };
     log.debug(|| format!("state directory `{}`, {:?}", root.display(), cli.command));
     let store = Store::new(root);
     let records = &mut Records::open(cli.global.record.as_deref())?;

@@ -23,6 +23,8 @@ pub struct Ignored {
     pub capabilities: Vec<String>,
     /// Options of bind mounts which the kernel passes over, after the JSON path of their list.
     pub options: Vec<String>,
+    /// Relative mount destinations, taken as relative to `/`, after their JSON paths.
+    pub relative: Vec<String>,
 }
 
 /// Why a spec could not be loaded.
@@ -103,6 +105,13 @@ pub fn load_of_engine(path: &Path) -> Result<OfEngine, LoadError> {
         let taken = mount_options::take_parameters_of_bind(mount).into_iter();
         let taken = taken.map(|word| format!("mounts[{index}].options: {word}"));
         ignored.options.extend(taken);
+        // Deprecated, and allowed (config.md, "Mounts"). An empty one is missing.
+        if mount.destination.is_relative() && !mount.destination.as_os_str().is_empty() {
+            let destination = mount.destination.display();
+            let given = format!("mounts[{index}].destination: {destination}");
+            ignored.relative.push(given);
+            mount.destination = Path::new("/").join(&mount.destination);
+        }
     }
     Ok(OfEngine {
         spec,
@@ -118,28 +127,22 @@ pub fn load(path: &Path) -> Result<Spec, LoadError> {
 
 /// Parses a spec; `path` only names it in errors.
 pub fn parse(bytes: &[u8], path: &Path) -> Result<Spec, LoadError> {
-    strict(bytes, path, &mut Vec::new())
+    strict(bytes, path)
 }
 
 /// Parses the process object of an exec, as strictly as a spec.
 pub fn parse_process(bytes: &[u8], path: &Path) -> Result<Process, LoadError> {
-    strict(bytes, path, &mut Vec::new())
+    strict(bytes, path)
 }
 
 /// Parses the limits of an update, as strictly as a spec.
 pub fn parse_resources(bytes: &[u8], path: &Path) -> Result<LinuxResources, LoadError> {
-    strict(bytes, path, &mut Vec::new())
+    strict(bytes, path)
 }
 
-/// Reads and parses a file that holds a process object.
-pub fn load_process(path: &Path) -> Result<Process, LoadError> {
-    load_process_noting(path, &mut Vec::new())
-}
-
-/// As [`load_process`]; names of capabilities that nobody knows, which are always left out, go to
-/// `unknown`.
-pub fn load_process_noting(path: &Path, unknown: &mut Vec<String>) -> Result<Process, LoadError> {
-    strict(&read_bounded(path)?, path, unknown)
+/// Reads and parses a file of an engine that holds a process object, as [`load_of_engine`] does.
+pub fn load_process_of_engine(path: &Path) -> Result<(Process, Ignored), LoadError> {
+    lenient(&tree(&read_bounded(path)?, path)?, path)
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, LoadError> {
@@ -162,9 +165,8 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, LoadError> {
     Ok(bytes)
 }
 
-fn strict<T: Field>(bytes: &[u8], path: &Path, unknown: &mut Vec<String>) -> Result<T, LoadError> {
+fn strict<T: Field>(bytes: &[u8], path: &Path) -> Result<T, LoadError> {
     let (value, ignored) = lenient(&tree(bytes, path)?, path)?;
-    unknown.extend(ignored.capabilities);
     if ignored.fields.is_empty() {
         return Ok(value);
     }
@@ -189,7 +191,7 @@ fn lenient<T: Field>(tree: &Node<'_>, path: &Path) -> Result<(T, Ignored), LoadE
     let ignored = Ignored {
         fields: reader.unknown,
         capabilities: reader.capabilities,
-        options: Vec::new(),
+        ..Ignored::default()
     };
     Ok((value, ignored))
 }

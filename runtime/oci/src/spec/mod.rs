@@ -12,8 +12,8 @@ pub(crate) use validate::{mount_options, sysctl_file};
 use std::fmt;
 
 pub use load::{
-    Ignored, LoadError, MAX_SPEC_BYTES, OfEngine, load, load_of_engine, load_process,
-    load_process_noting, parse, parse_process, parse_resources,
+    Ignored, LoadError, MAX_SPEC_BYTES, OfEngine, load, load_of_engine, load_process_of_engine,
+    parse, parse_process, parse_resources,
 };
 
 /// One thing that is wrong with a spec, or in it and not supported.

@@ -168,6 +168,7 @@ pub(crate) fn sysctl_file(key: &str, value: &str) -> Result<(PathBuf, NamespaceK
         ["fs", "mqueue", _] => NamespaceKind::Ipc,
         ["kernel", name] if IPC.contains(name) => NamespaceKind::Ipc,
         ["kernel", "domainname"] => NamespaceKind::Uts,
+        ["user", _] => return Err("is of a user namespace, which is not supported".into()),
         _ => return Err("is not a namespaced kernel parameter".into()),
     };
     Ok((parts.iter().collect(), kind))
