@@ -5,10 +5,13 @@
 //! system call for nearly every group of blocks. This one takes memory by the chunk, filled in by
 //! the kernel at once, and keeps free blocks in a list a size. What small blocks ever took at the same
 //! time stays taken; large ones are mappings of their own and go back.
+//!
+//! A program that mostly waits keeps the C library's heap, with a [`Pool`] of such blocks in front.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::hint::spin_loop;
+use std::mem::MaybeUninit;
 use std::ptr::{copy_nonoverlapping, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,11 +24,83 @@ const LARGEST: usize = 16 * 1024;
 /// Bytes taken from the kernel at a time, the least and the most: as many as a quarter of those taken
 /// before. To get a page costs as much as ten system calls, so that one in advance and not used is dear.
 const CHUNKS: (usize, usize) = (16 * 1024, 64 * 1024);
+/// Bytes of a pool.
+const POOL: usize = 48 * 1024;
+/// Looks at a taken lock before the processor is left to who holds it.
+const SPINS: usize = 100;
 const SIZES: usize = FINE / GRAIN + (LARGEST / FINE).ilog2() as usize;
 
 /// The heap; one a program, as its global allocator.
 #[derive(Debug)]
-pub struct Heap {
+pub struct Heap(Guarded);
+
+impl Heap {
+    /// An empty heap.
+    #[expect(clippy::new_without_default, reason = "it is only ever a static")]
+    pub const fn new() -> Heap {
+        Heap(Guarded::new())
+    }
+}
+
+/// Small blocks of a program's own memory, as many as there is room for. The pages that were ever
+/// used stay; nothing else does.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    blocks: Guarded,
+    room: UnsafeCell<MaybeUninit<Room>>,
+}
+
+#[derive(Debug)]
+#[repr(align(4096))]
+struct Room(#[expect(dead_code, reason = "only its place matters")] [u8; POOL]);
+
+// SAFETY: `room` is handed out block by block, each to one owner at a time.
+unsafe impl Sync for Pool {}
+
+impl Pool {
+    pub(crate) const fn new() -> Pool {
+        Pool {
+            blocks: Guarded::new(),
+            room: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    fn start(&self) -> usize {
+        self.room.get().addr()
+    }
+
+    /// A block of that layout, if there is one.
+    pub(crate) fn take(&self, layout: Layout) -> Option<*mut u8> {
+        let (index, size) = class(layout)?;
+        self.blocks.with(|blocks| {
+            if blocks.end == 0 {
+                (blocks.next, blocks.end) = (self.start(), self.start() + POOL);
+            }
+            blocks.take(index, size)
+        })
+    }
+
+    /// Whether the block is one of the pool's.
+    pub(crate) fn owns(&self, block: *mut u8) -> bool {
+        block.addr().wrapping_sub(self.start()) < POOL
+    }
+
+    /// Takes back a block which it owns and gave for that layout.
+    pub(crate) fn put(&self, block: *mut u8, layout: Layout) {
+        if let Some((index, _)) = class(layout) {
+            self.blocks.with(|blocks| blocks.put(block, index));
+        }
+    }
+}
+
+/// Whether the two layouts have blocks of one size.
+pub(crate) fn same_size(one: Layout, other: Layout) -> bool {
+    class(one).is_some() && class(one) == class(other)
+}
+
+/// Blocks, for one thread at a time.
+#[derive(Debug)]
+struct Guarded {
     /// Held only by the thread inside; nearly every program of this heap has one thread.
     locked: AtomicBool,
     blocks: UnsafeCell<Blocks>,
@@ -42,14 +117,12 @@ struct Blocks {
     taken: usize,
 }
 
-// SAFETY: `blocks` is touched only between `lock` and `unlock`, which let in one thread at a time.
-unsafe impl Sync for Heap {}
+// SAFETY: `blocks` is touched only by `with`, which lets in one thread at a time.
+unsafe impl Sync for Guarded {}
 
-impl Heap {
-    /// An empty heap.
-    #[expect(clippy::new_without_default, reason = "it is only ever a static")]
-    pub const fn new() -> Heap {
-        Heap {
+impl Guarded {
+    const fn new() -> Guarded {
+        Guarded {
             locked: AtomicBool::new(false),
             blocks: UnsafeCell::new(Blocks {
                 free: [0; SIZES],
@@ -61,8 +134,13 @@ impl Heap {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Blocks) -> T) -> T {
+        let mut spins = 0;
         while self.locked.swap(true, Ordering::Acquire) {
-            spin_loop();
+            spins += 1;
+            match spins < SPINS {
+                true => spin_loop(),
+                false => std::thread::yield_now(),
+            }
         }
         // SAFETY: this thread alone holds the lock, and `act` does not come back here.
         let done = act(unsafe { &mut *self.blocks.get() });
@@ -85,25 +163,34 @@ fn class(layout: Layout) -> Option<(usize, usize)> {
 }
 
 impl Blocks {
-    fn take(&mut self, index: usize, size: usize) -> *mut u8 {
+    fn take(&mut self, index: usize, size: usize) -> Option<*mut u8> {
         let first = self.free[index];
         if first != 0 {
             // SAFETY: a block of the list is free and at least a word long; `put` wrote that word.
             self.free[index] = unsafe { *(first as *const usize) };
-            return first as *mut u8;
+            return Some(first as *mut u8);
         }
         if self.end - self.next < size {
-            let (least, most) = CHUNKS;
-            let chunk = (self.taken / 4).next_multiple_of(PAGE).clamp(least, most);
-            let Some(start) = map(chunk, libc::MAP_POPULATE) else {
-                return null_mut();
-            };
-            (self.next, self.end) = (start, start + chunk);
-            self.taken += chunk;
+            return None;
         }
         let block = self.next;
         self.next += size;
-        block as *mut u8
+        Some(block as *mut u8)
+    }
+
+    /// As [`Blocks::take`], from a new chunk where this one has no room.
+    fn take_or_grow(&mut self, index: usize, size: usize) -> *mut u8 {
+        if let Some(block) = self.take(index, size) {
+            return block;
+        }
+        let (least, most) = CHUNKS;
+        let chunk = (self.taken / 4).next_multiple_of(PAGE).clamp(least, most);
+        let Some(start) = map(chunk, libc::MAP_POPULATE) else {
+            return null_mut();
+        };
+        (self.next, self.end) = (start, start + chunk);
+        self.taken += chunk;
+        self.take(index, size).unwrap_or(null_mut())
     }
 
     fn put(&mut self, block: *mut u8, index: usize) {
@@ -118,7 +205,7 @@ impl Blocks {
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match class(layout) {
-            Some((index, size)) => self.with(|blocks| blocks.take(index, size)),
+            Some((index, size)) => self.0.with(|blocks| blocks.take_or_grow(index, size)),
             None if layout.align() <= PAGE => {
                 map(layout.size(), 0).map_or(null_mut(), |at| at as _)
             }
@@ -128,7 +215,7 @@ unsafe impl GlobalAlloc for Heap {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match class(layout) {
-            Some((index, _)) => self.with(|blocks| blocks.put(block, index)),
+            Some((index, _)) => self.0.with(|blocks| blocks.put(block, index)),
             None => {
                 // SAFETY: `alloc` mapped just this many bytes here, and the caller gives them up.
                 unsafe { libc::munmap(block.cast(), layout.size()) };
@@ -198,6 +285,26 @@ mod tests {
         assert_eq!(last, Some((SIZES - 1, LARGEST)));
         assert!(class(Layout::from_size_align(LARGEST + 1, 1).unwrap()).is_none());
         assert!(class(Layout::from_size_align(8, 64).unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_pool_gives_what_it_has_and_knows_its_own() {
+        static POOL_OF_TEST: Pool = Pool::new();
+        let layout = Layout::from_size_align(100, 8).unwrap();
+        let mut blocks: Vec<*mut u8> = std::iter::from_fn(|| POOL_OF_TEST.take(layout)).collect();
+        assert_eq!(blocks.len(), POOL / 112);
+        assert!(blocks.iter().all(|block| POOL_OF_TEST.owns(*block)));
+        assert!(!POOL_OF_TEST.owns((&raw mut blocks).cast()));
+        blocks.sort_unstable();
+        assert!(
+            blocks
+                .windows(2)
+                .all(|two| two[1].addr() - two[0].addr() >= 112)
+        );
+        POOL_OF_TEST.put(blocks[7], layout);
+        assert_eq!(POOL_OF_TEST.take(layout), Some(blocks[7]));
+        let large = Layout::from_size_align(LARGEST + 1, 8).unwrap();
+        assert_eq!(POOL_OF_TEST.take(large), None);
     }
 
     #[test]
