@@ -127,7 +127,7 @@ pub fn run(
         }
         tell(&sides.heavy(terms, &mut interrupts)?)?;
         tell(&sides.bare_run(&floor, terms, &mut interrupts)?)?;
-        let pod = folder.path().join(peer.name);
+        let pod = state.path().join(format!("pod-beside-{}", peer.name));
         fs::create_dir(&pod)?;
         let mut monitor = Monitor::start(programs, &pod, &bundles.specification)?;
         let started = terms.pairs(&mut interrupts, || {
