@@ -475,10 +475,10 @@ impl Plan {
             .any(|(joined, _)| *joined == kind)
     }
 
-    /// Whether making the container takes a procfs, user namespaces aside.
+    /// Whether making the container takes a procfs, user namespaces and the OOM score aside.
     pub(crate) fn uses_procfs(&self) -> bool {
         let time = self.namespaces.create.contains(&NamespaceKind::Time);
-        time || !self.sysctls.is_empty() || self.process.uses_procfs()
+        time || !self.sysctls.is_empty() || self.process.is_labelled()
     }
 
     /// Checks the whole spec and resolves it; all errors are returned at once, each with its JSON path.
@@ -488,9 +488,9 @@ impl Plan {
 }
 
 impl ProcessPlan {
-    /// Whether anything of it is set by way of procfs.
-    pub(crate) fn uses_procfs(&self) -> bool {
-        self.oom_score_adj.is_some() || self.apparmor.is_some() || self.selinux.is_some()
+    /// Whether it gets a security label, which is set by way of procfs.
+    pub(crate) fn is_labelled(&self) -> bool {
+        self.apparmor.is_some() || self.selinux.is_some()
     }
 }
 

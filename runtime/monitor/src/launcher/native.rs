@@ -1,8 +1,9 @@
 //! Containers made by the runtime that is linked into the monitor: no mount in the host's table, no other program.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use berth_oci::cgroup::{Cgroup, Host};
+use berth_oci::cgroup;
 use berth_oci::launch::{self, ProcessIo};
 use berth_oci::plan::{self, ExecPlan, Plan, Source};
 use berth_oci::record;
@@ -13,7 +14,8 @@ use berth_oci::spec::{
 
 use super::{Executed, LaunchFailure, Launcher, Started, Target};
 use crate::protocol::{CgroupMode, LaunchContainer, Rootfs};
-use crate::{stdio, time};
+use crate::stdio::{self, Ends};
+use crate::time;
 
 /// The daemon hides the environment's digest with its own key, and needs the plain one for that.
 const UNSALTED: &str = "";
@@ -51,38 +53,27 @@ impl Launcher for Native {
             };
             (Some(ends), io)
         };
-        let mut created = launch::create(&plan, io).map_err(LaunchFailure::Runtime)?;
+        let asked = || record::container(&plan, UNSALTED);
+        let started = launch::start_verified(&plan, io, asked).map_err(LaunchFailure::refused)?;
+        let started_at = time::now();
+        let running = started.running;
         let ends = match ends {
-            Some(ends) => ends,
-            None => {
-                let console = created.take_console().ok_or(LaunchFailure::NoConsole)?;
-                stdio::terminal(console, container.stdin).map_err(LaunchFailure::Stdio)?
-            }
+            Some(ends) => Ok(ends),
+            None => terminal(started.console, container.stdin),
         };
-        let not_enforced = created
-            .not_enforced()
-            .iter()
-            .map(|limit| format!("{}: {}", limit.field, limit.reason))
-            .collect();
-        let (running, seen) = created
-            .start_verified(&record::container(&plan, UNSALTED))
-            .map_err(|refused| {
-                // Its process is collected; who tries again shall find nothing. A group that cannot
-                // be removed goes with the pod's.
-                if let Some(Ok(group)) = cgroup.as_deref().map(Cgroup::open) {
-                    let _ = group.remove();
-                }
-                LaunchFailure::refused(refused)
-            })?;
+        let ends = ends.inspect_err(|_| running.end())?;
+        let not_enforced = started.not_enforced.iter();
         Ok(Started {
             pid: running.pid,
             pidfd: running.pidfd,
             ends,
             cgroup,
-            started_at: time::now(),
-            not_enforced,
+            started_at,
+            not_enforced: not_enforced
+                .map(|limit| format!("{}: {}", limit.field, limit.reason))
+                .collect(),
             mounted: None,
-            record: super::json(&seen),
+            record: super::json(&started.record),
         })
     }
 
@@ -100,7 +91,7 @@ impl Launcher for Native {
         drop(spec);
         let requested = record::further(&plan, target.id);
         let executed =
-            launch::exec_verified(&plan, io, &requested).map_err(LaunchFailure::refused)?;
+            launch::exec_verified(&plan, io, requested).map_err(LaunchFailure::refused)?;
         Ok(Executed {
             pid: executed.running.pid,
             pidfd: executed.running.pidfd,
@@ -113,6 +104,11 @@ impl Launcher for Native {
         // Its mounts went with its mount namespace, and it has no state directory.
         Ok(())
     }
+}
+
+fn terminal(console: Option<OwnedFd>, stdin: bool) -> Result<Ends, LaunchFailure> {
+    let console = console.ok_or(LaunchFailure::NoConsole)?;
+    stdio::terminal(console, stdin).map_err(LaunchFailure::Stdio)
 }
 
 fn load(bundle: &Path) -> Result<Spec, LaunchFailure> {
@@ -158,8 +154,8 @@ fn cgroup_path(mode: CgroupMode, relative: &Path) -> Result<Option<PathBuf>, Lau
     match mode {
         CgroupMode::Disabled => Ok(None),
         CgroupMode::Managed { .. } => {
-            let host = Host::probe().map_err(LaunchFailure::Cgroup)?;
-            Ok(Some(host.mount.join(relative)))
+            let mount = cgroup::mount_point().map_err(LaunchFailure::Cgroup)?;
+            Ok(Some(mount.join(relative)))
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Dir, Mode, OFlags, ResolveFlags};
@@ -102,6 +103,16 @@ impl Host {
         let found = found.find_map(Result::ok);
         found.ok_or(CgroupError::NoHierarchy)
     }
+}
+
+/// Where the host's cgroup2 hierarchy is mounted; looked for once.
+pub fn mount_point() -> Result<&'static Path, CgroupError> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(mount) = FOUND.get() {
+        return Ok(mount);
+    }
+    let host = Host::probe()?;
+    Ok(FOUND.get_or_init(|| host.mount))
 }
 
 /// An open cgroup.

@@ -70,7 +70,7 @@ impl Records {
         }
         let requested = requested(store, id)?;
         let gate = store.gate(id)?;
-        let started = launch::open_gate_verified(&gate, container.pid, &requested);
+        let started = launch::open_gate_verified(&gate, container.pid, requested);
         let record = started.map_err(|refused| self.refused(refused))?;
         self.append(record).inspect_err(|_| {
             // It must not run without its record; its end is seen by whoever waits for it.
@@ -90,12 +90,9 @@ impl Records {
         if self.0.is_none() {
             return Ok(created.start()?);
         }
-        let started = created.start_verified(&requested(store, id)?);
+        let started = created.start_verified(requested(store, id)?);
         let (running, record) = started.map_err(|refused| self.refused(refused))?;
-        self.append(record).inspect_err(|_| {
-            let _ = process::pidfd_send_signal(&running, libc::SIGKILL);
-            let _ = process::wait(&running);
-        })?;
+        self.append(record).inspect_err(|_| running.end())?;
         Ok(running)
     }
 
@@ -110,12 +107,10 @@ impl Records {
             return Ok(launch::exec(plan, io)?);
         }
         let requested = record::further(plan, id);
-        let executed = launch::exec_verified(plan, io, &requested);
+        let executed = launch::exec_verified(plan, io, requested);
         let executed = executed.map_err(|refused| self.refused(refused))?;
-        self.append(executed.record.clone()).inspect_err(|_| {
-            let _ = process::pidfd_send_signal(&executed.running, libc::SIGKILL);
-            let _ = process::wait(&executed.running);
-        })?;
+        let appended = self.append(executed.record);
+        appended.inspect_err(|_| executed.running.end())?;
         Ok((executed.running, executed.console))
     }
 

@@ -79,7 +79,7 @@ pub fn open_gate(path: &Path) -> Result<(), LaunchError> {
 ///
 /// # Errors
 /// Those of [`open_gate`], and the differences found.
-pub fn open_gate_verified(path: &Path, pid: i32, requested: &Requested) -> Result<Record, Refused> {
+pub fn open_gate_verified(path: &Path, pid: i32, requested: Requested) -> Result<Record, Refused> {
     let step = "open the start socket";
     let watch = Watch::begin(pid, requested)?;
     let socket =
@@ -88,7 +88,7 @@ pub fn open_gate_verified(path: &Path, pid: i32, requested: &Requested) -> Resul
 }
 
 /// As [`order_start`], with the process under `watch`.
-pub(crate) fn order_verified(channel: &Channel, mut watch: Watch<'_>) -> Result<Record, Refused> {
+pub(crate) fn order_verified(channel: &Channel, mut watch: Watch) -> Result<Record, Refused> {
     let failed = |e: io::Error| LaunchError::from_io(Stage::AwaitStart, "order the start", &e);
     watch.at_barrier()?;
     channel.send(&ParentToChild::Start, &[]).map_err(failed)?;
@@ -104,7 +104,7 @@ pub(crate) fn order_start(channel: &Channel) -> Result<(), LaunchError> {
 }
 
 /// Hears the process out up to the execve; a watch passes on what it must meanwhile.
-fn hear_of_execve(channel: &Channel, watch: Option<&Watch<'_>>) -> Result<(), LaunchError> {
+fn hear_of_execve(channel: &Channel, watch: Option<&Watch>) -> Result<(), LaunchError> {
     let failed = |e: io::Error| LaunchError::from_io(Stage::AwaitStart, "order the start", &e);
     let mut pipes = Vec::new();
     loop {

@@ -63,10 +63,10 @@ impl<'a> Joining<'a> {
             ProcFs::none()
         };
         clocks::enter(&plan.namespaces, &proc)?;
-        if let Some(adjust) = plan.process.oom_score_adj {
-            set_oom_score(&proc, adjust, &session.channel)?;
-        }
         if users {
+            if let Some(adjust) = plan.process.oom_score_adj {
+                set_oom_score(&proc, adjust, &session.channel)?;
+            }
             become_root(&proc)?;
             detach_from_parent(&session.channel, plan.process.new_keyring)?;
         }
@@ -176,29 +176,39 @@ pub(super) fn degraded(channel: &Channel, message: String) -> Result<(), LaunchE
         .at(Stage::Join, || "report to the parent".into())
 }
 
-/// Sets the OOM score. Lowering it needs CAP_SYS_RESOURCE: where that lacks, a present value which
-/// is as asked is fine, and any other stays with a report.
+/// Sets the caller's OOM score, with a report where it stays as it is.
 pub(super) fn set_oom_score(
     proc: &ProcFs,
     adjust: i32,
     channel: &Channel,
 ) -> Result<(), LaunchError> {
-    let file = Path::new("self/oom_score_adj");
+    match write_oom_score(proc, "self", adjust)? {
+        Some(what) => degraded(channel, what),
+        None => Ok(()),
+    }
+}
+
+/// Sets the OOM score of another process. Returns what could not be done.
+pub(super) fn set_oom_score_of(pid: i32, adjust: i32) -> Result<Option<String>, LaunchError> {
+    let proc = ProcFs::mounted().at(Stage::Join, || "open `/proc`".into())?;
+    write_oom_score(&proc, &pid.to_string(), adjust)
+}
+
+/// Lowering it needs CAP_SYS_RESOURCE: where that lacks, a present value which is as asked is fine,
+/// and any other stays, which is returned. A process that is gone has said why.
+fn write_oom_score(proc: &ProcFs, who: &str, adjust: i32) -> Result<Option<String>, LaunchError> {
+    let file = format!("{who}/oom_score_adj");
+    let file = Path::new(&file);
     let step = || format!("set oom_score_adj to {adjust}");
     match proc.write(file, &adjust.to_string()) {
-        Ok(()) => Ok(()),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
+        Ok(()) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let present = proc.read(file).at(Stage::Join, step)?;
-            if present.trim().parse() == Ok(adjust) {
-                return Ok(());
-            }
-            degraded(
-                channel,
-                format!(
-                    "oom_score_adj stays {} instead of {adjust}: {error}",
-                    present.trim()
-                ),
-            )
+            let present = present.trim();
+            let same = present.parse() == Ok(adjust);
+            Ok((!same)
+                .then(|| format!("oom_score_adj stays {present} instead of {adjust}: {error}")))
         }
         Err(error) => Err(error).at(Stage::Join, step),
     }

@@ -142,7 +142,7 @@ impl Created {
     ///
     /// # Errors
     /// Those of [`Created::start`], and the differences found; the program then never runs.
-    pub fn start_verified(mut self, requested: &Requested) -> Result<(Running, Record), Refused> {
+    pub fn start_verified(mut self, requested: Requested) -> Result<(Running, Record), Refused> {
         let watch = Watch::begin(self.pid(), requested)?;
         let record = gate::order_verified(&self.channel, watch)?;
         Ok((self.release(), record))
@@ -183,6 +183,15 @@ pub struct Running {
     pub pidfd: OwnedFd,
 }
 
+impl Running {
+    /// Kills and collects it, for a caller that cannot keep it.
+    pub fn end(&self) {
+        // Either fails only when it has ended and is collected.
+        let _ = process::pidfd_send_signal(&self.pidfd, libc::SIGKILL);
+        let _ = process::wait(&self.pidfd);
+    }
+}
+
 impl From<Child> for Running {
     fn from(child: Child) -> Running {
         Running {
@@ -209,6 +218,32 @@ pub struct Executed {
     pub record: Record,
 }
 
+/// A container that was verified and runs.
+#[derive(Debug)]
+pub struct Verified {
+    /// Its first process.
+    pub running: Running,
+    /// The master side of its terminal, if it has one.
+    pub console: Option<OwnedFd>,
+    /// What was asked next to what it got.
+    pub record: Record,
+    /// Limits which the host's cgroups do not enforce.
+    pub not_enforced: Vec<NotEnforced>,
+}
+
+/// Makes the container of `plan` and lets its program run, in one go. `asked` is what to compare it
+/// with before the program's first instruction; it is called while the container is being made.
+///
+/// # Errors
+/// What cannot be made, and the differences found. Then nothing is left of it.
+pub fn start_verified(
+    plan: &Plan,
+    io: ProcessIo,
+    asked: impl FnOnce() -> Requested,
+) -> Result<Verified, Refused> {
+    parent::start_verified(plan, io, asked)
+}
+
 /// Makes the container of `plan` up to the point where only its program remains to be executed.
 pub fn create(plan: &Plan, io: ProcessIo) -> Result<Created, LaunchError> {
     parent::create(plan, io, Gate::Parent)
@@ -231,7 +266,7 @@ pub fn exec(plan: &ExecPlan, io: ProcessIo) -> Result<(Running, Option<OwnedFd>)
 pub fn exec_verified(
     plan: &ExecPlan,
     io: ProcessIo,
-    requested: &Requested,
+    requested: Requested,
 ) -> Result<Executed, Refused> {
     session::exec_verified(plan, io, requested)
 }

@@ -1,6 +1,8 @@
 //! The parent's half of a launch: cgroup, clone, and listening until the child is ready.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use berth_sys::ns::{Namespace, NamespaceKind};
 use berth_sys::process::{self, Child, CloneArgs};
@@ -12,14 +14,19 @@ use super::join::{self, Joining, Session};
 use super::joins::{self, Joins};
 use super::laps::Laps;
 use super::protocol::{Channel, ChildToParent, ParentToChild};
-use super::{Created, Gate, LaunchError, ProcessIo, Stage, Timings, netdev, stdio, users};
-use crate::cgroup::Cgroup;
+use super::users::Born;
+use super::{
+    Created, Gate, LaunchError, ProcessIo, Stage, Timings, Verified, netdev, stdio, users,
+};
+use crate::cgroup::{Cgroup, NotEnforced};
 use crate::hooks;
 use crate::plan::Plan;
-use crate::record::Watch;
+use crate::record::{Record, Refused, Requested, Watch};
 use crate::rootfs::{MapNamespaces, Origin};
 use crate::state::Status;
 use berth_sys::crash_point;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 
 /// Exit code of a child which failed before its program ran.
 const FAILED: i32 = 1;
@@ -36,30 +43,106 @@ pub(super) fn create(plan: &Plan, io: ProcessIo, gate: Gate) -> Result<Created, 
     #[cfg(feature = "test-util")]
     let plan = &crate::fault::container(plan);
     let mut laps = Laps::begin();
-    let mut group = Group::prepare(&plan.cgroup)?;
-    laps.end(Stage::Cgroup);
-    let not_enforced = group
-        .as_mut()
-        .map(|group| std::mem::take(&mut group.not_enforced));
-    let cgroup = group.as_ref().map(|group| &group.cgroup);
-    let made = clone_child(plan, io, gate, cgroup).and_then(|(child, channel)| {
+    in_group(plan, |cgroup, not_enforced| {
+        laps.end(Stage::Cgroup);
+        let (Born { child, usher }, channel) = clone_child(plan, io, gate, cgroup)?;
         laps.end(Stage::Clone);
         crash_point!("create: child cloned");
-        match listen(&channel, &child, plan) {
-            Ok(mut report) => {
+        let told = set_oom_score(plan, &child);
+        match told.and_then(|told| Ok((told, listen(&channel, &child, plan)?))) {
+            Ok((told, mut report)) => {
+                drop(usher);
+                report.degraded.extend(told);
                 report.timings = laps.over().then(report.timings);
-                let not_enforced = not_enforced.unwrap_or_default();
                 Ok(Created::new(child, channel, report, not_enforced))
             }
             Err(error) => Err(reap(child, error)),
         }
-    });
-    if made.is_err()
+    })
+}
+
+/// Makes the container of `plan` and lets it start, compared before its program's first
+/// instruction with what was `asked`, which is put together while the child is at work.
+pub(super) fn start_verified(
+    plan: &Plan,
+    io: ProcessIo,
+    asked: impl FnOnce() -> Requested,
+) -> Result<Verified, Refused> {
+    #[cfg(feature = "test-util")]
+    let plan = &crate::fault::container(plan);
+    in_group(plan, |cgroup, not_enforced| {
+        let (Born { child, usher }, channel) = clone_child(plan, io, Gate::Parent, cgroup)?;
+        crash_point!("create: child cloned");
+        let scored = set_oom_score(plan, &child).map_err(Refused::from);
+        // What stays as it was, the comparison tells as well.
+        let verified = scored.and_then(|_| verify(plan, &child, &channel, asked()));
+        drop(usher);
+        match verified {
+            Ok((record, console)) => Ok(Verified {
+                running: child.into(),
+                console,
+                record,
+                not_enforced,
+            }),
+            Err(refused) => Err(reap_refused(child, refused)),
+        }
+    })
+}
+
+fn verify(
+    plan: &Plan,
+    child: &Child,
+    channel: &Channel,
+    asked: Requested,
+) -> Result<(Record, Option<OwnedFd>), Refused> {
+    let mut ready = None;
+    if asks_the_parent(plan) {
+        ready = Some(listen(channel, child, plan)?);
+    }
+    let mut watch = Watch::begin(child.pid(), asked)?;
+    if watch.needs_barrier() && ready.is_none() {
+        ready = Some(listen(channel, child, plan)?);
+    }
+    watch.at_barrier()?;
+    // Without a need to be heard before, the child finds the order when it comes so far.
+    order(channel)?;
+    let report = listen_for_exec(channel, Some(&watch))?;
+    let console = ready.and_then(|ready| ready.console).or(report.console);
+    Ok((watch.finish()?, console))
+}
+
+/// Whether the child has to be heard up to its readiness before it can be held: the parent has
+/// its part in it, hooks are children whose ends would stop it, and the first process of a new
+/// user namespace can be traced by who is not privileged only then.
+fn asks_the_parent(plan: &Plan) -> bool {
+    let hooks = &plan.hooks;
+    let hooks = [
+        &hooks.create_runtime,
+        &hooks.create_container,
+        &hooks.start_container,
+    ];
+    hooks.iter().any(|hooks| !hooks.is_empty())
+        || !plan.net_devices.is_empty()
+        || plan.namespaces.has_own(NamespaceKind::User)
+}
+
+/// Does what is to be done in the container's group, which goes again if that fails.
+fn in_group<T, E: From<LaunchError>>(
+    plan: &Plan,
+    act: impl FnOnce(Option<&Cgroup>, Vec<NotEnforced>) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut group = Group::prepare(&plan.cgroup)?;
+    let not_enforced = group
+        .as_mut()
+        .map(|group| std::mem::take(&mut group.not_enforced))
+        .unwrap_or_default();
+    let done = act(group.as_ref().map(|group| &group.cgroup), not_enforced);
+    if done.is_err()
         && let Some(group) = group
     {
         group.undo();
     }
-    made
+    done
 }
 
 fn clone_child(
@@ -67,7 +150,7 @@ fn clone_child(
     io: ProcessIo,
     gate: Gate,
     cgroup: Option<&Cgroup>,
-) -> Result<(Child, Channel), LaunchError> {
+) -> Result<(Born, Channel), LaunchError> {
     let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
     let session = Session {
         plan,
@@ -78,12 +161,12 @@ fn clone_child(
     };
     let cgroup = cgroup.map(AsFd::as_fd);
     // The session is gone on return: the child's end of the channel, its streams and its gate.
-    let child = if plan.namespaces.has_own(NamespaceKind::User) {
+    let born = if plan.namespaces.has_own(NamespaceKind::User) {
         users::clone_child(session, cgroup)?
     } else {
-        clone_directly(session, cgroup)?
+        clone_directly(session, cgroup)?.into()
     };
-    Ok((child, ours))
+    Ok((born, ours))
 }
 
 /// Clones the child from here: everything it joins or makes is within the caller's rights.
@@ -260,7 +343,7 @@ pub(super) fn listen_for_ready(channel: &Channel) -> Result<Report, LaunchError>
 /// Hears the child out up to the execve of its program; a watch passes on what it must meanwhile.
 pub(super) fn listen_for_exec(
     channel: &Channel,
-    watch: Option<&Watch<'_>>,
+    watch: Option<&Watch>,
 ) -> Result<Report, LaunchError> {
     let mut report = Report::default();
     let mut pipes = Vec::new();
@@ -284,6 +367,38 @@ pub(super) fn listen_for_exec(
             Some((ChildToParent::Failed(error), _)) => return Err(error),
             None => return Ok(report),
         }
+    }
+}
+
+/// Whether the other end has something to say, or is gone, within that time.
+pub(super) fn speaks_within(channel: &Channel, time: Duration) -> io::Result<bool> {
+    let limit = Timespec {
+        tv_sec: time.as_secs().cast_signed(),
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    match rustix::event::poll(&mut [PollFd::new(channel, PollFlags::IN)], Some(&limit)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// As [`reap`], with the record that tells why.
+pub(super) fn reap_refused(child: Child, refused: Refused) -> Refused {
+    Refused {
+        error: reap(child, refused.error),
+        record: refused.record,
+    }
+}
+
+/// Sets the OOM score of a child that still has to wait for its order: from here no procfs has to be
+/// made for it. In a user namespace the usher does it. Returns what could not be done.
+fn set_oom_score(plan: &Plan, child: &Child) -> Result<Option<String>, LaunchError> {
+    match plan.process.oom_score_adj {
+        Some(adjust) if !plan.namespaces.has_own(NamespaceKind::User) => {
+            join::set_oom_score_of(child.pid(), adjust)
+        }
+        _ => Ok(None),
     }
 }
 

@@ -5,17 +5,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use berth_sys::ns::{self, NamespaceKind};
-use berth_sys::process::{self, Child, CloneArgs};
+use berth_sys::process::{self, CloneArgs};
 use berth_sys::{crash_point, creds};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::CWD;
-use rustix::io::Errno;
 
 use super::error::At;
 use super::exec::{Started, find_program};
 use super::protocol::{Channel, ChildToParent, ParentToChild};
+use super::users::Born;
 use super::{
     Executed, LaunchError, ProcessIo, Running, Stage, Timings, confine, join, parent, rootfs,
     schedule, stdio, users,
@@ -40,10 +40,11 @@ pub(super) fn exec(
     plan: &ExecPlan,
     io: ProcessIo,
 ) -> Result<(Running, Option<OwnedFd>), LaunchError> {
-    let (child, channel) = make(plan, io, false)?;
-    match parent::listen_for_exec(&channel, None) {
-        Ok(report) => Ok((Running::from(child), report.console)),
-        Err(error) => Err(parent::reap(child, error)),
+    let made = make(plan, io, false)?;
+    let alive = await_life(&made.channel, made.watched.as_ref(), None);
+    match alive.and_then(|()| parent::listen_for_exec(&made.channel, None)) {
+        Ok(report) => Ok((Running::from(made.born.child), report.console)),
+        Err(error) => Err(parent::reap(made.born.child, error)),
     }
 }
 
@@ -51,42 +52,54 @@ pub(super) fn exec(
 pub(super) fn exec_verified(
     plan: &ExecPlan,
     io: ProcessIo,
-    requested: &Requested,
+    requested: Requested,
 ) -> Result<Executed, Refused> {
     #[cfg(feature = "test-util")]
     let plan = &crate::fault::further(plan);
-    let (child, channel) = make(plan, io, true)?;
-    match verify(&child, &channel, requested) {
+    let made = make(plan, io, true)?;
+    match verify(&made, requested) {
         Ok((record, console)) => Ok(Executed {
-            running: Running::from(child),
+            running: Running::from(made.born.child),
             console,
             record,
         }),
-        Err(refused) => Err(Refused {
-            error: parent::reap(child, refused.error),
-            record: refused.record,
-        }),
+        Err(refused) => Err(parent::reap_refused(made.born.child, refused)),
     }
 }
 
-fn verify(
-    child: &Child,
-    channel: &Channel,
-    requested: &Requested,
-) -> Result<(Record, Option<OwnedFd>), Refused> {
-    let mut watch = Watch::begin(child.pid(), requested)?;
+fn verify(made: &Made, requested: Requested) -> Result<(Record, Option<OwnedFd>), Refused> {
+    let (channel, pid) = (&made.channel, made.born.child.pid());
+    if let Some(adjust) = made.score {
+        // What stays as it was, the comparison tells.
+        join::set_oom_score_of(pid, adjust)?;
+    }
+    let mut watch = Watch::begin(pid, requested)?;
     let mut console = None;
     if watch.needs_barrier() {
+        await_life(channel, made.watched.as_ref(), None)?;
         console = parent::listen_for_ready(channel)?.console;
         watch.at_barrier()?;
     }
+    // It finds the order when it comes so far, and does not have to wait.
     parent::order(channel)?;
+    await_life(channel, made.watched.as_ref(), Some(&watch))?;
     let report = parent::listen_for_exec(channel, Some(&watch))?;
     Ok((watch.finish()?, report.console.or(console)))
 }
 
-/// Makes the process, `ordered` up to the wait for its last order.
-fn make(plan: &ExecPlan, io: ProcessIo, ordered: bool) -> Result<(Child, Channel), LaunchError> {
+/// A process on its way to its program.
+struct Made {
+    born: Born,
+    channel: Channel,
+    /// The OOM score which the parent has to set: until the order there is time for it, and from
+    /// there no procfs has to be made for it.
+    score: Option<i32>,
+    /// The group it was born into, where that may turn out to be frozen.
+    watched: Option<Cgroup>,
+}
+
+/// Makes the process, which with `ordered` waits for its last order.
+fn make(plan: &ExecPlan, io: ProcessIo, ordered: bool) -> Result<Made, LaunchError> {
     let target = process::pidfd_open(plan.target_pid).at(Stage::Clone, || {
         format!("open the container's process {}", plan.target_pid)
     })?;
@@ -94,15 +107,14 @@ fn make(plan: &ExecPlan, io: ProcessIo, ordered: bool) -> Result<(Child, Channel
     let mut inside = Some((theirs, io));
     let ordinary = is_ordinary()?;
     let users = is_foreign(plan.target_pid, NamespaceKind::User);
-    let foreign = if users {
-        foreign_namespaces(plan.target_pid)
-    } else {
-        0 // found out where they are joined
-    };
+    // Else they are found out where they are joined.
+    let foreign = users.then(|| foreign_namespaces(plan.target_pid));
+    let foreign = foreign.unwrap_or(0);
     let entry = |join| Entry {
         target: target.as_fd(),
         join,
         users,
+        scores: users || !ordered,
         ordered,
     };
     let mut born = |cgroup: Option<&Cgroup>| {
@@ -122,32 +134,33 @@ fn make(plan: &ExecPlan, io: ProcessIo, ordered: bool) -> Result<(Child, Channel
                 users::clone_sibling(&SIBLING, channel, || child(foreign & !first))
             })
         } else if users {
-            let by_birth = NamespaceKind::Pid.flag();
-            parent::clone_into(Some(target.as_fd()), &args, || child(foreign & !by_birth))
+            let child = || child(foreign & !NamespaceKind::Pid.flag());
+            parent::clone_into(Some(target.as_fd()), &args, child).map(Born::from)
         } else {
             clone_unseen(plan, entry(0), (&args, watched), &mut inside)
         }
     };
     let mut cgroup = open_group(plan)?;
-    let child = schedule::born_on(&plan.process.schedule, || match born(cgroup.as_ref()) {
+    let born = schedule::born_on(&plan.process.schedule, || match born(cgroup.as_ref()) {
         // The workload gave its group inner controllers, so no process may sit in it: join its init.
         Err(error)
             if error.errno == Some(libc::EBUSY) && cgroup.is_some() && !plan.cgroup_is_exact =>
         {
             let own = Cgroup::of_process(plan.target_pid).map_err(no_group)?;
-            let child = born(Some(&own))?;
+            let born = born(Some(&own))?;
             cgroup = Some(own);
-            Ok(child)
+            Ok(born)
         }
-        child => child,
+        born => born,
     })?;
     drop(inside);
     crash_point!("exec: child cloned");
-    let watched = cgroup.filter(|_| !plan.wait_while_frozen);
-    match await_life(&ours, watched.as_ref()) {
-        Ok(()) => Ok((child, ours)),
-        Err(error) => Err(parent::reap(child, error)),
-    }
+    Ok(Made {
+        born,
+        channel: ours,
+        score: plan.process.oom_score_adj.filter(|_| ordered && !users),
+        watched: cgroup.filter(|_| !plan.wait_while_frozen),
+    })
 }
 
 fn open_group(plan: &ExecPlan) -> Result<Option<Cgroup>, LaunchError> {
@@ -160,20 +173,25 @@ fn no_group(error: CgroupError) -> LaunchError {
 }
 
 /// Waits for the first sign of the child. One born into a frozen group gives none until somebody thaws
-/// it, for which nobody may wait: after a second without a sign the group is looked at.
-pub(super) fn await_life(channel: &Channel, cgroup: Option<&Cgroup>) -> Result<(), LaunchError> {
+/// it, for which nobody may wait: after a second without a sign the group is looked at. A watch
+/// passes on what it must meanwhile.
+pub(super) fn await_life(
+    channel: &Channel,
+    cgroup: Option<&Cgroup>,
+    watch: Option<&Watch>,
+) -> Result<(), LaunchError> {
+    const LOOK: Duration = Duration::from_secs(1);
     let Some(cgroup) = cgroup else {
         return Ok(());
     };
-    const LOOK: Timespec = Timespec {
-        tv_sec: 1,
-        tv_nsec: 0,
-    };
     loop {
-        match rustix::event::poll(&mut [PollFd::new(channel, PollFlags::IN)], Some(&LOOK)) {
-            Ok(0) | Err(Errno::INTR) => {}
-            Ok(_) => return Ok(()),
-            Err(errno) => return Err(errno).at(Stage::Cgroup, || "hear from the child".into()),
+        let heard = match watch {
+            Some(watch) => watch.heard_within(channel, LOOK)?,
+            None => parent::speaks_within(channel, LOOK)
+                .at(Stage::Cgroup, || "hear from the child".into())?,
+        };
+        if heard {
+            return Ok(());
         }
         if cgroup.frozen().unwrap_or(false) {
             let step = format!("start a process in `{}`", cgroup.path().display());
@@ -229,7 +247,7 @@ fn clone_unseen(
     entry: Entry<'_>,
     (args, watched): (&CloneArgs<'_>, Option<&Cgroup>),
     inside: &mut Option<(Channel, ProcessIo)>,
-) -> Result<Child, LaunchError> {
+) -> Result<Born, LaunchError> {
     users::usher_in(args, watched, |channel| {
         let gone = || LaunchError::refused(Stage::Clone, "clone the child", "it was cloned before");
         let (theirs, io) = inside.take().ok_or_else(gone)?;
@@ -276,6 +294,8 @@ struct Entry<'a> {
     join: i32,
     /// Whether it has a user namespace of its own.
     users: bool,
+    /// Whether it sets its OOM score itself.
+    scores: bool,
     /// Whether the program waits for an order: the parent watches this process, or looks at it first.
     ordered: bool,
 }
@@ -310,12 +330,13 @@ fn prepare(
         .at(Stage::Join, || "close the parent's descriptors".into())?;
     join::detach_from_parent(channel, plan.process.new_keyring)?;
     stdio::install(io).at(Stage::Join, || "install the standard streams".into())?;
-    let proc = if entry.users || plan.process.uses_procfs() {
+    let score = plan.process.oom_score_adj.filter(|_| entry.scores);
+    let proc = if entry.users || score.is_some() || plan.process.is_labelled() {
         ProcFs::of_processes().at(Stage::Join, || "open a private procfs".into())?
     } else {
         ProcFs::none()
     };
-    if let Some(adjust) = plan.process.oom_score_adj {
+    if let Some(adjust) = score {
         join::set_oom_score(&proc, adjust, channel)?;
     }
     if entry.join != 0 {

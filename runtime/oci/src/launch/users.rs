@@ -10,7 +10,7 @@
 //!                   └─clone─▶ child   a child of the parent; its new namespaces belong to the user namespace
 //! ```
 //!
-//! It hands the child's pidfd to the parent and ends. An ordinary user has no such rights: then the
+//! It hands the child's pidfd to the parent and ends, while the child goes on. An ordinary user has no such rights: then the
 //! usher stays in the mount namespace that it was born in, and the child opens the sources itself.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -34,11 +34,37 @@ use crate::rootfs::{MapNamespaces, Origin, Sources};
 /// Exit code of a process which failed before its program ran.
 const FAILED: i32 = 1;
 
+/// A child, and the process that went ahead of it, if one did.
+#[derive(Debug)]
+pub(super) struct Born {
+    pub(super) child: Child,
+    pub(super) usher: Option<Usher>,
+}
+
+impl From<Child> for Born {
+    fn from(child: Child) -> Born {
+        Born { child, usher: None }
+    }
+}
+
+/// A process between parent and child that has done its part. Its end is nobody's hurry: it is
+/// collected when this is dropped.
+#[derive(Debug)]
+pub(super) struct Usher(Child);
+
+impl Drop for Usher {
+    fn drop(&mut self) {
+        // Its group may be frozen by now; then only this ends it.
+        let _ = process::pidfd_send_signal(self.0.pidfd(), libc::SIGKILL);
+        let _ = process::wait(self.0.pidfd());
+    }
+}
+
 /// Clones the child of `session` by way of an usher born into `cgroup`.
 pub(super) fn clone_child(
     session: Session<'_>,
     cgroup: Option<BorrowedFd<'_>>,
-) -> Result<Child, LaunchError> {
+) -> Result<Born, LaunchError> {
     let joins = Joins::open(&session.plan.namespaces.join)?;
     let present =
         creds::effective_capabilities().at(Stage::Clone, || "read the capabilities".into())?;
@@ -63,7 +89,7 @@ pub(super) fn usher_in(
     args: &CloneArgs<'_>,
     watched: Option<&Cgroup>,
     usher: impl FnOnce(&Channel) -> Result<(), LaunchError>,
-) -> Result<Child, LaunchError> {
+) -> Result<Born, LaunchError> {
     let (ours, theirs) = Channel::pair().at(Stage::Clone, || "make the channel".into())?;
     let mut inside = Some((theirs, usher));
     let between = process::clone_with(args, || {
@@ -77,11 +103,11 @@ pub(super) fn usher_in(
     });
     let between = between.at(Stage::Clone, || "clone the usher".into())?;
     drop(inside);
-    match session::await_life(&ours, watched).and_then(|()| hear_of_child(&ours)) {
-        Ok(child) => {
-            process::wait(between.pidfd()).at(Stage::Clone, || "wait for the usher".into())?;
-            Ok(child)
-        }
+    match session::await_life(&ours, watched, None).and_then(|()| hear_of_child(&ours)) {
+        Ok(child) => Ok(Born {
+            child,
+            usher: Some(Usher(between)),
+        }),
         Err(error) => Err(parent::reap(between, error)),
     }
 }

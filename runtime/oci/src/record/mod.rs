@@ -76,7 +76,7 @@ pub fn update(
         },
         ..Requested::default()
     };
-    trace::of_limits(&requested).map_err(|source| CgroupError::Access {
+    trace::of_limits(requested).map_err(|source| CgroupError::Access {
         action: "verify the limits of",
         path: path.to_owned(),
         source,

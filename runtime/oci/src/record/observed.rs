@@ -23,6 +23,8 @@ use crate::cgroup::{self, Cgroup};
 pub(super) use files::{Reader, read_small};
 pub(super) use status::Status;
 
+use super::own::Own;
+
 /// Largest environment that is read: the kernel takes arguments and environment of 6 MiB at most.
 const ENVIRONMENT_MAX: usize = 6 << 20;
 /// Most descriptors that are told.
@@ -83,14 +85,22 @@ pub(super) struct Program {
     pub(super) as_asked: Option<bool>,
 }
 
-/// Reads everything about the held process `pid`. `filters` are its seccomp filters' digests, where
-/// the tracer could read them; `closing` says that descriptors marked close-on-exec still are open.
+/// What only a tracer knows of a process that it holds at its execve.
+pub(super) struct AtStop {
+    /// Digests of its seccomp filters, where they could be read.
+    pub(super) filters: Option<Vec<String>>,
+}
+
+/// Reads everything about the process `pid`, which is held at its execve, or else waits before it
+/// with descriptors that close there.
 pub(super) fn observe(
     pid: i32,
     requested: &Requested,
-    filters: Option<Vec<String>>,
-    closing: bool,
+    own: &Own,
+    stopped: Option<AtStop>,
 ) -> io::Result<Observed> {
+    let closing = stopped.is_none();
+    let filters = stopped.and_then(|stopped| stopped.filters);
     let mut reader = Reader::open(pid)?;
     let mut out = Observed::default();
     let status = Status::parse(&reader.read("status")?);
@@ -100,7 +110,8 @@ pub(super) fn observe(
         gid: status::id_map(&reader.read("gid_map")?),
     });
     credentials(&status, filters, &mut out.applied);
-    out.applied.lsm_label = reader.label();
+    // Where this process has no label the host has no module that gives one.
+    out.applied.lsm_label = own.label.as_ref().and_then(|_| reader.label());
     out.applied.rlimits = Some(status::limits(&reader.read("limits")?));
     out.applied.oom_score_adj = reader.read("oom_score_adj")?.trim().parse().ok();
     out.applied.cgroup = status::cgroup(&reader.read("cgroup")?);

@@ -67,8 +67,8 @@ pub fn further(plan: &ExecPlan, id: &str) -> Requested {
     out.context.exec = true;
     out.context.container = id.to_owned();
     out.context.target_pid = Some(plan.target_pid);
-    if let (Some(path), Ok(host)) = (&plan.cgroup, cgroup::Host::probe()) {
-        let inside = path.strip_prefix(&host.mount).ok();
+    if let (Some(path), Ok(mount)) = (&plan.cgroup, cgroup::mount_point()) {
+        let inside = path.strip_prefix(mount).ok();
         out.cgroup = inside.map(|inside| format!("/{}", inside.display()));
     }
     out
@@ -359,8 +359,8 @@ fn limits(plan: &CgroupPlan, out: &mut Requested) {
     };
     out.cgroup = Some(format!("/{}", plan.path.display()));
     out.context.degraded_ok = degraded_ok;
-    if let Ok(host) = cgroup::Host::probe() {
-        out.context.cgroup = Some(host.mount.join(&plan.path).display().to_string());
+    if let Ok(mount) = cgroup::mount_point() {
+        out.context.cgroup = Some(mount.join(&plan.path).display().to_string());
     }
     // What cannot be compiled is refused when it is applied.
     out.limits = cgroup::requested_files(&plan.resources).ok();

@@ -1,15 +1,16 @@
 //! From the order to start to the verdict: holds the process at its execve, or reads before it.
 
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use berth_sys::ptrace::{self, Seized, Stop};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::compare::{Findings, compare};
 use super::digest;
-use super::observed::{Observed, observe};
+use super::observed::{AtStop, Observed, observe};
 use super::own::{Own, own};
 use super::schema::{Applied, Fields, Finding, Kind, ReadAt, Record, Requested, VERSION, Verdict};
 use crate::launch::{At, LaunchError, Stage};
@@ -42,8 +43,8 @@ impl From<LaunchError> for Refused {
 
 /// One process on its way to its program, under verification.
 #[derive(Debug)]
-pub struct Watch<'a> {
-    requested: &'a Requested,
+pub struct Watch {
+    requested: Requested,
     pid: i32,
     own: &'static Own,
     /// The tracee, or why there is none.
@@ -52,11 +53,11 @@ pub struct Watch<'a> {
     early: Option<Record>,
 }
 
-impl<'a> Watch<'a> {
+impl Watch {
     /// Takes hold of the process, as far as that can honestly be done.
-    pub fn begin(pid: i32, requested: &'a Requested) -> Result<Watch<'a>, LaunchError> {
+    pub fn begin(pid: i32, requested: Requested) -> Result<Watch, LaunchError> {
         let own = own().at(Stage::Verify, || "read what the runtime is itself".into())?;
-        let seized = match own.cannot_trace(makes_users(requested)) {
+        let seized = match own.cannot_trace(makes_users(&requested)) {
             Some(reason) => Err(reason),
             None => ptrace::seize(pid).map_err(|error| error.to_string()),
         };
@@ -80,16 +81,18 @@ impl<'a> Watch<'a> {
         let Err(reason) = &self.seized else {
             return Ok(());
         };
-        let seen = match observe(self.pid, self.requested, None, true) {
+        let seen = match observe(self.pid, &self.requested, self.own, None) {
             // It is untraceable, and without CAP_SYS_PTRACE its files are nobody's to read.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                self.early = Some(self.unreadable(reason, &error));
+                let reason = format!("exec-stop unavailable ({reason}); at the barrier: {error}");
+                self.early = Some(self.unreadable(reason));
                 return Ok(());
             }
             seen => seen.at(Stage::Verify, || "read the sandbox back".into())?,
         };
         let (pid, reason) = (Some(self.pid), Some(reason.clone()));
-        let record = judge(self.requested, seen, self.own, ReadAt::Barrier, reason, pid);
+        let requested = mem::take(&mut self.requested);
+        let record = judge(requested, seen, self.own, ReadAt::Barrier, reason, pid);
         if record.verdict == Verdict::Mismatch {
             return Err(refuse(record));
         }
@@ -98,12 +101,12 @@ impl<'a> Watch<'a> {
     }
 
     /// The record of a process of which nothing can be told but what was asked.
-    fn unreadable(&self, reason: &str, error: &io::Error) -> Record {
-        let reason = format!("exec-stop unavailable ({reason}); at the barrier: {error}");
+    fn unreadable(&mut self, reason: String) -> Record {
+        let requested = mem::take(&mut self.requested);
         Record {
             version: VERSION,
-            kind: kind(self.requested),
-            container: self.requested.context.container.clone(),
+            kind: kind(&requested),
+            container: requested.context.container.clone(),
             pid: Some(self.pid),
             time: now(),
             read_at: ReadAt::Never,
@@ -113,33 +116,39 @@ impl<'a> Watch<'a> {
                 reason,
             }],
             mismatches: Vec::new(),
-            fields: Some(Box::new(Fields::pair(
-                self.requested.clone(),
-                Applied::default(),
-            ))),
+            fields: Some(Box::new(Fields::pair(requested, Applied::default()))),
         }
     }
 
     /// Waits until `channel` is closed by the execve or has something to say; signals that come
     /// meanwhile are passed on.
     pub fn until_heard(&self, channel: impl AsFd) -> Result<(), LaunchError> {
-        let Ok(seized) = &self.seized else {
+        if self.seized.is_err() {
             return Ok(()); // receiving blocks
-        };
-        loop {
+        }
+        while !self.heard_within(&channel, Duration::MAX)? {}
+        Ok(())
+    }
+
+    /// As [`Watch::until_heard`], for about that long; whether something was heard.
+    pub fn heard_within(&self, channel: impl AsFd, time: Duration) -> Result<bool, LaunchError> {
+        let begun = Instant::now();
+        while begun.elapsed() < time {
             let mut fds = [PollFd::new(&channel, PollFlags::IN)];
             match rustix::event::poll(&mut fds, Some(&TICK)) {
-                Ok(0) => {}
-                Ok(_) => return Ok(()),
-                Err(rustix::io::Errno::INTR) => {}
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(true),
                 Err(errno) => {
                     return Err(errno).at(Stage::Verify, || "wait for the execve".into());
                 }
             }
-            seized
-                .look()
-                .at(Stage::Verify, || "watch the process".into())?;
+            if let Ok(seized) = &self.seized {
+                seized
+                    .look()
+                    .at(Stage::Verify, || "watch the process".into())?;
+            }
         }
+        Ok(false)
     }
 
     /// After the channel was closed: reads, compares, and lets the process go. After an error it is
@@ -160,7 +169,7 @@ impl<'a> Watch<'a> {
                 return Err(LaunchError::refused(Stage::Verify, step, reason).into());
             }
         };
-        let observed = at_stop(&seized, pid, requested)?;
+        let observed = at_stop(&seized, pid, &requested, own)?;
         let record = judge(requested, observed, own, ReadAt::ExecStop, None, Some(pid));
         if record.verdict == Verdict::Mismatch {
             return Err(refuse(record)); // dropping the tracee kills it
@@ -171,7 +180,12 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn at_stop(seized: &Seized, pid: i32, requested: &Requested) -> Result<Observed, LaunchError> {
+fn at_stop(
+    seized: &Seized,
+    pid: i32,
+    requested: &Requested,
+    own: &Own,
+) -> Result<Observed, LaunchError> {
     let step = || "wait for the execve".to_owned();
     match seized.wait(EXEC_LIMIT).at(Stage::Verify, step)? {
         Stop::Exec => {}
@@ -189,11 +203,12 @@ fn at_stop(seized: &Seized, pid: i32, requested: &Requested) -> Result<Observed,
             Err(_) => break None,
         }
     };
-    observe(pid, requested, filters, false).at(Stage::Verify, || "read the sandbox back".into())
+    let stopped = AtStop { filters };
+    observe(pid, requested, own, Some(stopped)).at(Stage::Verify, || "read the sandbox back".into())
 }
 
 fn judge(
-    requested: &Requested,
+    requested: Requested,
     observed: Observed,
     own: &Own,
     read_at: ReadAt,
@@ -203,7 +218,7 @@ fn judge(
     let Findings {
         mismatches,
         mut degraded,
-    } = compare(requested, &observed, own, read_at);
+    } = compare(&requested, &observed, own, read_at);
     if let Some(reason) = reason {
         degraded.insert(
             0,
@@ -214,10 +229,10 @@ fn judge(
         );
     }
     let mut applied = observed.applied;
-    name_namespaces(requested, own, &mut applied);
+    name_namespaces(&requested, own, &mut applied);
     Record {
         version: VERSION,
-        kind: kind(requested),
+        kind: kind(&requested),
         container: requested.context.container.clone(),
         pid,
         time: now(),
@@ -229,7 +244,7 @@ fn judge(
         },
         degraded,
         mismatches,
-        fields: Some(Box::new(Fields::pair(requested.clone(), applied))),
+        fields: Some(Box::new(Fields::pair(requested, applied))),
     }
 }
 
@@ -282,9 +297,9 @@ pub(super) fn now() -> u64 {
 }
 
 /// A read of limits that changed while the container runs.
-pub(super) fn of_limits(requested: &Requested) -> io::Result<Record> {
+pub(super) fn of_limits(requested: Requested) -> io::Result<Record> {
     let own = own()?;
-    let observed = super::observed::observe_limits(requested);
+    let observed = super::observed::observe_limits(&requested);
     let mut record = judge(requested, observed, own, ReadAt::Running, None, None);
     record.kind = Kind::Update;
     Ok(record)

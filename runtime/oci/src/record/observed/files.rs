@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use berth_sys::root::RootDir;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, Stat, StatxFlags};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::open_directory;
 
 /// Largest text file of a process that is read; a mount table of 4 MiB has some 30 000 lines.
 const TEXT_MAX: usize = 4 << 20;
+/// Longest target of a link in procfs, which is cut at a page (readlink(2)).
+const PATH_MAX: usize = 4096;
 /// Largest value of a kernel parameter.
 const VALUE_MAX: usize = 64 << 10;
 
@@ -36,7 +40,7 @@ impl Reader {
     fn at(path: &Path) -> io::Result<Reader> {
         Ok(Reader {
             directory: open_directory(path)?,
-            buffer: Vec::with_capacity(16 << 10),
+            buffer: Vec::with_capacity(4 << 10),
         })
     }
 
@@ -53,8 +57,9 @@ impl Reader {
     }
 
     pub(super) fn link(&self, name: &str) -> io::Result<String> {
-        let target = rustix::fs::readlinkat(&self.directory, name, Vec::new())?;
-        Ok(target.to_string_lossy().into_owned())
+        let mut room = [MaybeUninit::uninit(); PATH_MAX];
+        let target = target(&self.directory, name, &mut room)?;
+        Ok(String::from_utf8_lossy(target).into_owned())
     }
 
     /// What a link of this directory leads to.
@@ -62,13 +67,23 @@ impl Reader {
         Ok(rustix::fs::statat(&self.directory, name, AtFlags::empty())?)
     }
 
-    /// Inode of a namespace; `None` where the kernel has no such kind.
+    /// Inode of a namespace; `None` where the kernel has no such kind. Read from the link's text,
+    /// such as `net:[4026531840]`: to follow it makes an inode for it each time.
     pub(in crate::record) fn namespace(&self, kind: &str) -> io::Result<Option<u64>> {
-        match self.stat(&format!("ns/{kind}")) {
-            Ok(stat) => Ok(Some(stat.st_ino)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let mut room = [MaybeUninit::uninit(); 64];
+        let target = match target(&self.directory, format!("ns/{kind}"), &mut room) {
+            Ok(target) => String::from_utf8_lossy(target),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let inode = target
+            .rsplit_once('[')
+            .map(|(_, rest)| rest.trim_end_matches(']'));
+        let inode = inode.and_then(|inode| inode.parse().ok());
+        inode.map(Some).ok_or_else(|| {
+            let reason = format!("the link ns/{kind} leads to `{target}`");
+            io::Error::new(io::ErrorKind::InvalidData, reason)
+        })
     }
 
     pub(super) fn open_namespace(&self, kind: &str) -> io::Result<OwnedFd> {
@@ -102,7 +117,9 @@ impl Reader {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::openat(&self.directory, "fd", flags, Mode::empty())?;
         let mut out = BTreeMap::new();
-        for entry in Dir::read_from(&folder)? {
+        let mut room = [MaybeUninit::uninit(); 2048];
+        let mut entries = RawDir::new(&folder, &mut room);
+        while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name();
             let Some(number) = name.to_str().ok().and_then(|name| name.parse().ok()) else {
@@ -116,8 +133,9 @@ impl Reader {
                     "more than {max} open descriptors"
                 )));
             }
-            let target = rustix::fs::readlinkat(&folder, name, Vec::new())?;
-            out.insert(number, target.to_string_lossy().into_owned());
+            let mut room = [MaybeUninit::uninit(); PATH_MAX];
+            let target = target(&folder, name, &mut room)?;
+            out.insert(number, String::from_utf8_lossy(target).into_owned());
         }
         Ok(out)
     }
@@ -143,6 +161,16 @@ impl Reader {
     }
 }
 
+/// Where a link leads, cut at the end of `room`.
+fn target<'a>(
+    directory: &OwnedFd,
+    name: impl Arg,
+    room: &'a mut [MaybeUninit<u8>],
+) -> rustix::io::Result<&'a [u8]> {
+    let (target, _) = rustix::fs::readlinkat_raw(directory, name, room)?;
+    Ok(target)
+}
+
 fn open(directory: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(
         directory,
@@ -158,7 +186,9 @@ fn read_all(file: &OwnedFd, buffer: &mut Vec<u8>, max: usize) -> io::Result<()> 
         if buffer.len() > max {
             return Err(io::Error::other(format!("has more than {max} bytes")));
         }
-        buffer.reserve(4096);
+        if buffer.capacity() - buffer.len() < 1024 {
+            buffer.reserve(4096);
+        }
         match rustix::io::read(file, rustix::buffer::spare_capacity(buffer)) {
             Ok(0) => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
