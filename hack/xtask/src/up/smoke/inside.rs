@@ -105,7 +105,9 @@ fn exec_stdin(tour: &mut Tour) -> Result<()> {
 fn exec_terminal(tour: &mut Tour) -> Result<()> {
     let pod = tour.pod("app=web")?;
     let pause = if tour.limit(1).as_secs() > 1 { 12 } else { 3 };
-    let inside = format!("stty size; sleep {pause}; stty size");
+    // kubectl sends the first size when the program may be running already: until then there is none
+    let inside =
+        format!("until stty size 2>/dev/null; do sleep 0.1; done; sleep {pause}; stty size");
     let resize = format!(
         "(sleep {}; stty rows 50 cols 132 </dev/tty) &",
         (pause + 1) / 2
