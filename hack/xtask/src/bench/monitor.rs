@@ -14,6 +14,8 @@ use berth_monitor::protocol::{
 };
 use serde_json::{Value, json};
 
+use super::hierarchy;
+
 /// The one short-lived container.
 const BRIEF: &str = "brief";
 /// The one that processes are executed in.
@@ -204,6 +206,8 @@ impl Drop for Monitor {
         // one that is gone already has nothing left to end
         let _ = self.calls.call(&Request::Shutdown, &[]);
         let _ = self.process.wait();
+        // an empty group harms nobody
+        let _ = hierarchy::remove(&self.group);
     }
 }
 
