@@ -27,18 +27,15 @@ fn main() -> ExitCode {
     // below, where the verb is known.
     let makes = |word: OsString| ["create", "run", "exec"].iter().any(|verb| word == *verb);
     let shielded = std::env::args_os().any(makes) && shield().is_ok();
-    let cli = match cli::parse(std::env::args_os().skip(1)) {
+    let mut global = cli::Global::default();
+    let cli = match cli::parse(std::env::args_os().skip(1), &mut global) {
         Ok(Request::Run(cli)) => cli,
         Ok(Request::Version) => {
             println!("{}", cli::version());
             return ExitCode::SUCCESS;
         }
         Ok(Request::Help(verb)) => return help(verb.as_deref()),
-        Err(error) => {
-            let verb = error.verb().unwrap_or_default();
-            eprintln!("berth-oci: {error}\nSee `berth-oci help {verb}`.");
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return misused(&global, &error),
     };
     let log = match log::Log::open(&cli.global) {
         Ok(log) => log,
@@ -60,6 +57,17 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Tells a wrong command line, also to the log if that is named before.
+fn misused(global: &cli::Global, error: &cli::UsageError) -> ExitCode {
+    match log::Log::open(global) {
+        Ok(log) => log.error(&error.to_string()),
+        Err(_) => eprintln!("berth-oci: {error}"), // worth more than why there is no log
+    }
+    let verb = error.verb().map(|verb| format!(" {verb}"));
+    eprintln!("See `berth-oci help{}`.", verb.unwrap_or_default());
+    ExitCode::from(USAGE)
 }
 
 fn help(verb: Option<&str>) -> ExitCode {

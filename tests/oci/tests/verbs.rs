@@ -128,6 +128,7 @@ fn root_errors_have_the_words_that_engines_look_for() {
                 "{args:?}: {message}"
             );
         }
+        assert!(logged(&["kill", "--no-such-flag", "ID"])?.starts_with("unknown flag"));
         // as runc: nobody is left to be signalled, which is no error
         container.call(&["kill", "--all", "ID", "9"])?.expect_ok()?;
         container.call(&["delete", "ID"])?.expect_ok()?;

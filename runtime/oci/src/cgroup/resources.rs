@@ -233,6 +233,15 @@ fn memory_settings(memory: &LinuxMemory, out: &mut Collector) {
     for (field, reason) in refused.into_iter().flatten() {
         out.refuse(field, reason);
     }
+    for (field, value) in [
+        ("memory.limit", memory.limit),
+        ("memory.swap", memory.swap),
+        ("memory.reservation", memory.reservation),
+    ] {
+        if value.is_some_and(|value| value < -1) {
+            out.refuse(field, "is below -1, which means no limit");
+        }
+    }
     let limit = memory.limit.filter(|limit| *limit != 0);
     if let Some(swap) = memory.swap.filter(|swap| *swap != 0) {
         match limit {
@@ -488,7 +497,7 @@ mod tests {
     #[test]
     fn what_v2_cannot_do_is_refused_all_at_once() {
         let json = r#"{"memory":{"limit":10,"swap":5,"disableOOMKiller":true,"swappiness":1,"kernel":1,
-            "useHierarchy":false},
+            "useHierarchy":false,"reservation":-5},
             "cpu":{"realtimeRuntime":5,"realtimePeriod":6,"idle":2,"cpus":"x"},
             "blockIO":{"weight":5,"leafWeight":1,"weightDevice":[{"major":8,"minor":0,"leafWeight":1}]},
             "unified":{"../memory.max":"1","cgroup.procs":"1"},"rdma":{"a b":{"hcaHandles":1}},
@@ -507,6 +516,7 @@ mod tests {
             "memory.swappiness",
             "memory.useHierarchy",
             "memory.kernel",
+            "memory.reservation",
             "memory.swap",
             "blockIO.leafWeight",
             "blockIO.weight",

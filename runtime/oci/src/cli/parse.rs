@@ -5,6 +5,9 @@ use lexopt::{Arg, Parser, ValueExt as _};
 use super::flag::{Arguments, Count, Flag, Set, Take};
 use super::{Cli, Command, Global, Request, VERBS};
 
+/// Stands for the verb before there is one.
+const PROGRAM: &str = "berth-oci";
+
 /// Why a command line is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
@@ -57,20 +60,22 @@ impl UsageError {
         match self {
             UsageError::UnknownFlag { verb, .. }
             | UsageError::MissingOperand { verb, .. }
-            | UsageError::SuperfluousWord { verb, .. } => Some(verb),
+            | UsageError::SuperfluousWord { verb, .. } => {
+                Some(*verb).filter(|verb| *verb != PROGRAM)
+            }
             _ => None,
         }
     }
 }
 
-/// Reads the words after the program's name.
-pub fn parse<I>(words: I) -> Result<Request, UsageError>
+/// Reads the words after the program's name. What stands before an error is in `global`: it says where
+/// to tell it.
+pub fn parse<I>(words: I, global: &mut Global) -> Result<Request, UsageError>
 where
     I: IntoIterator,
     I::Item: Into<std::ffi::OsString>,
 {
     let mut parser = Parser::from_args(words);
-    let mut global = Global::default();
     loop {
         let word = match parser.next()? {
             None => return Err(UsageError::NoVerb),
@@ -79,9 +84,9 @@ where
             Some(Arg::Long("help") | Arg::Short('h')) => return Ok(Request::Help(None)),
             Some(flag) => {
                 let name = dashed(&flag);
-                if !take(&name, &mut parser, &mut global, Global::FLAGS)? {
+                if !take(&name, &mut parser, global, Global::FLAGS)? {
                     return Err(UsageError::UnknownFlag {
-                        verb: "berth-oci",
+                        verb: PROGRAM,
                         flag: name,
                     });
                 }
@@ -95,8 +100,11 @@ where
         }
         let verb = VERBS.iter().find(|verb| verb.name == name);
         let verb = verb.ok_or_else(|| UsageError::UnknownVerb(name.into_owned()))?;
-        return Ok(match (verb.parse)(verb.name, &mut parser, &mut global)? {
-            Some(command) => Request::Run(Box::new(Cli { global, command })),
+        return Ok(match (verb.parse)(verb.name, &mut parser, global)? {
+            Some(command) => {
+                let global = std::mem::take(global);
+                Request::Run(Box::new(Cli { global, command }))
+            }
             None => Request::Help(Some(verb.name.to_owned())),
         });
     }

@@ -1,19 +1,19 @@
 use super::{Command, Request, VERBS, help, parse, script, version};
-use crate::cli::Shell;
+use crate::cli::{Global, Shell};
 
 fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
 }
 
 fn command(line: &str) -> Command {
-    match parse(words(line)) {
+    match parse(words(line), &mut Global::default()) {
         Ok(Request::Run(cli)) => cli.command,
         other => panic!("{line}: {other:?}"),
     }
 }
 
 fn error(line: &str) -> String {
-    match parse(words(line)) {
+    match parse(words(line), &mut Global::default()) {
         Err(error) => error.to_string(),
         other => panic!("{line}: {other:?}"),
     }
@@ -75,7 +75,10 @@ fn flags_reach_their_fields() {
     };
     assert_eq!(args.memory_swap.as_deref(), Some("-1"));
     assert_eq!((args.cpu_share, args.pids_limit), (Some(5), Some(-1)));
-    let Ok(Request::Run(cli)) = parse(words("--systemd-cgroup=false kill --debug id")) else {
+    let Ok(Request::Run(cli)) = parse(
+        words("--systemd-cgroup=false kill --debug id"),
+        &mut Global::default(),
+    ) else {
         panic!("no kill");
     };
     assert!(!cli.global.systemd_cgroup && cli.global.debug);
@@ -109,7 +112,8 @@ fn a_wrong_word_is_named() {
 #[test]
 fn every_verb_has_help_and_completion() {
     for verb in VERBS {
-        let Ok(Request::Help(Some(name))) = parse([verb.name, "--help"]) else {
+        let Ok(Request::Help(Some(name))) = parse([verb.name, "--help"], &mut Global::default())
+        else {
             // What a refused verb is given is not read.
             assert!(verb.about.starts_with("Refused"), "{}", verb.name);
             continue;
