@@ -92,11 +92,6 @@ impl Host {
         Ok(Host { mount, controllers })
     }
 
-    /// Where [`Host::probe`] finds the hierarchy.
-    pub fn mount() -> Result<PathBuf, CgroupError> {
-        Self::root().map(|root| root.path)
-    }
-
     fn root() -> Result<Cgroup, CgroupError> {
         let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
         let mut found = mounts.iter().map(|mount| Cgroup::open(Path::new(mount)));
@@ -111,8 +106,17 @@ pub fn mount_point() -> Result<&'static Path, CgroupError> {
     if let Some(mount) = FOUND.get() {
         return Ok(mount);
     }
-    let host = Host::probe()?;
-    Ok(FOUND.get_or_init(|| host.mount))
+    let root = Host::root()?;
+    Ok(FOUND.get_or_init(|| root.path))
+}
+
+/// The state of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Events {
+    /// A process is in it or below.
+    pub populated: bool,
+    /// All its processes are frozen.
+    pub frozen: bool,
 }
 
 /// An open cgroup.
@@ -164,7 +168,7 @@ impl Cgroup {
             .lines()
             .find_map(|line| line.strip_prefix("0::/"))
             .ok_or(CgroupError::NoHierarchy)?;
-        Cgroup::open(&Host::mount()?.join(place))
+        Cgroup::open(&mount_point()?.join(place))
     }
 
     /// Makes the group `relative` (and its parents) below the host's mount and opens it. The usual
@@ -275,7 +279,7 @@ impl Cgroup {
     pub fn freeze(&self, frozen: bool) -> Result<(), CgroupError> {
         self.write("cgroup.freeze", if frozen { "1" } else { "0" })?;
         let deadline = Instant::now() + Duration::from_secs(10);
-        while self.event("frozen")? != Some(u64::from(frozen)) {
+        while self.frozen()? != frozen {
             if Instant::now() > deadline {
                 return Err(CgroupError::Busy(self.path.clone()));
             }
@@ -286,12 +290,12 @@ impl Cgroup {
 
     /// Whether every process in the group is frozen.
     pub fn frozen(&self) -> Result<bool, CgroupError> {
-        Ok(self.event("frozen")? == Some(1))
+        Ok(self.events()?.frozen)
     }
 
     /// Whether any process is in the group or below.
     pub fn populated(&self) -> Result<bool, CgroupError> {
-        Ok(self.event("populated")? == Some(1))
+        Ok(self.events()?.populated)
     }
 
     /// How often the OOM killer chose a process of this group (`memory.events` oom_kill);
@@ -400,8 +404,13 @@ impl Cgroup {
         )?))
     }
 
-    fn event(&self, key: &str) -> Result<Option<u64>, CgroupError> {
-        Ok(keyed(&self.read("cgroup.events")?, key))
+    /// Both of what `cgroup.events` tells.
+    pub fn events(&self) -> Result<Events, CgroupError> {
+        let text = self.read("cgroup.events")?;
+        Ok(Events {
+            populated: keyed(&text, "populated") == Some(1),
+            frozen: keyed(&text, "frozen") == Some(1),
+        })
     }
 
     /// Hands the controllers down, one at a time: one that the kernel refuses (EBUSY where processes

@@ -8,7 +8,7 @@ mod resources;
 mod systemd;
 mod usage;
 
-pub use fs::{Cgroup, CgroupError, Host, mount_point};
+pub use fs::{Cgroup, CgroupError, Events, Host, mount_point};
 pub(crate) use readback::{
     device_programs, expected_device_program, requested_device_program, requested_files,
 };

@@ -4,7 +4,7 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use berth_oci::cgroup::{Host, Scope};
+use berth_oci::cgroup::{Scope, mount_point};
 use berth_oci::launch::{self, Created, Gate, ProcessIo};
 use berth_oci::plan::{CgroupMode, CgroupPlan, Plan, RootfsSource, Source};
 use berth_oci::spec::{self, OfEngine, config::Spec};
@@ -151,7 +151,7 @@ fn new_record(spec: &Spec, plan: &Plan, args: &BundleArgs) -> Result<Record, Fai
     let cgroup = match plan.cgroup.mode {
         CgroupMode::Disabled => None,
         CgroupMode::Managed { .. } | CgroupMode::Systemd { .. } => {
-            Some(Host::mount()?.join(&plan.cgroup.path))
+            Some(mount_point()?.join(&plan.cgroup.path))
         }
     };
     let scope = plan.cgroup.scope.as_ref();

@@ -91,9 +91,10 @@ impl Group {
 fn check_unused(group: &Cgroup) -> Result<(), LaunchError> {
     let step = || format!("take the group `{}`", group.path().display());
     let failed = |error| LaunchError::from_chain(Stage::Cgroup, step(), &error);
-    let reason = if group.populated().map_err(failed)? {
+    let events = group.events().map_err(failed)?;
+    let reason = if events.populated {
         "container's cgroup is not empty: processes of others are in it"
-    } else if group.frozen().map_err(failed)? {
+    } else if events.frozen {
         "container's cgroup unexpectedly frozen"
     } else {
         return Ok(());
